@@ -1,0 +1,422 @@
+//! What a connector is. It reads, locks and writes; it never decides: what may be overwritten is
+//! decided by the pure functions of `capture`, `apply` and `agent`, the same for all platforms.
+//!
+//! A platform is captured and written in one of two ways:
+//!
+//! * **LOG**: it has an ordered log of committed changes and can hold a ledger row beside a data row
+//!   in one transaction. `Reader` gives the log, `Rows` locks and writes.
+//! * **HINT**: events only say "look at this key again". `Store` reads one key with its token, and
+//!   writes it under the condition that the token still holds; an agent owns both directions.
+//!
+//! Every call works on batches; waiting calls are cancel-safe.
+
+use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, Token};
+use crate::runtime::error::Result;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// Number of a collection within its dataset, in the order of the configuration.
+pub type CollectionNo = u16;
+
+/// How much to return at most; at least one item is always returned, however large (field: a limit
+/// must never block progress).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BatchLimit {
+    /// Rows or changes.
+    pub rows_max: usize,
+    /// Bytes, as far as the connector can tell.
+    pub bytes_max: usize,
+}
+
+impl Default for BatchLimit {
+    fn default() -> Self {
+        BatchLimit { rows_max: 1000, bytes_max: 4 << 20 }
+    }
+}
+
+/// A committed row change, in the order of the log.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// A data row.
+    Row {
+        /// Its collection.
+        collection: CollectionNo,
+        /// Its key.
+        key: Key,
+        /// Its image; `None` for a deletion. May have unchanged fields (value-2).
+        after: Option<Arc<Row>>,
+        /// Fingerprint of the image as the store holds it; `Fp::ABSENT` for a deletion.
+        fp: Fp,
+        /// The image before, where the source gives it.
+        before: Option<Arc<Row>>,
+    },
+    /// A row of the ledger that a sink keeps beside the data (read-1).
+    Ledger {
+        /// Its collection.
+        collection: CollectionNo,
+        /// The key it is about.
+        key: Key,
+        /// The row; `None` if it was removed.
+        entry: Option<LedgerEntry>,
+    },
+    /// An edit no log showed, put into the log by the sink (sink-8).
+    Observed {
+        /// Its collection.
+        collection: CollectionNo,
+        /// Its key.
+        key: Key,
+        /// What is there; `None` for nothing.
+        image: Option<Arc<Row>>,
+        /// Fingerprint of it.
+        fp: Fp,
+    },
+}
+
+/// A committed transaction, whole.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Transaction {
+    /// Where it was committed; its changes are at ordinals 0, 1, … of it.
+    pub commit: u64,
+    /// Milliseconds since 1970 at which the source committed it.
+    pub time_ms: u64,
+    /// The ordinal of the first change here, above 0 if a long transaction comes in parts.
+    pub first: u64,
+    /// Its changes in order.
+    pub changes: Vec<Change>,
+}
+
+/// What a reader found.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ReadBatch {
+    /// Transactions in commit order.
+    pub transactions: Vec<Transaction>,
+    /// Everything up to here was returned, now or before. Moves without transactions too.
+    pub through: Position,
+}
+
+/// Reads a LOG platform's committed changes of one dataset.
+#[async_trait]
+pub trait Reader: Send {
+    /// Waits for changes behind what was returned before; an empty batch is a heartbeat.
+    async fn next(&mut self, limit: BatchLimit) -> Result<ReadBatch>;
+
+    /// The source may discard its log up to here. Only ever called with a position whose checkpoint
+    /// is durable and valid (P2, read-5).
+    async fn release(&mut self, through: Position) -> Result<()>;
+}
+
+/// A row found by a first copy.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Copied {
+    /// Its collection.
+    pub collection: CollectionNo,
+    /// Its key.
+    pub key: Key,
+    /// The row.
+    pub row: Arc<Row>,
+    /// Fingerprint as the store holds it.
+    pub fp: Fp,
+    /// Milliseconds since 1970 of its last write, where the source knows it; else 0.
+    pub time_ms: u64,
+}
+
+/// Reads the rows a LOG platform already holds, as of one position (who-5).
+#[async_trait]
+pub trait Snapshot: Send {
+    /// The snapshot stands before all changes behind this position, and behind all others.
+    fn position(&self) -> Position;
+
+    /// The next rows, in an order that can be resumed; `None` when there are no more.
+    async fn next(&mut self, limit: BatchLimit) -> Result<Option<Vec<Copied>>>;
+}
+
+/// What stands in a LOG store for a key, under its lock.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Seen {
+    /// Locked by somebody else; not waited for (sink-2).
+    Busy,
+    /// The content and its ledger row.
+    Row {
+        /// Fingerprint of the content under the ledger's schema, `Fp::ABSENT` if there is none.
+        fp: Fp,
+        /// The ledger row.
+        ledger: Option<LedgerEntry>,
+    },
+}
+
+/// What is to be done with a canonical version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Act {
+    /// Nothing: the platform is at or beyond it.
+    Skip,
+    /// The content is the same already: move the ledger only.
+    Adopt,
+    /// Write the content and the ledger.
+    Write,
+    /// Something unseen stands there: leave it, remember the version (sink-4).
+    Dirty,
+    /// The lock is taken: try again.
+    Defer,
+    /// Put an unlogged edit into the log (sink-8), leave it otherwise.
+    Observe,
+}
+
+/// One decided version.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Planned {
+    /// The version.
+    pub version: Arc<Canonical>,
+    /// The fingerprint its content has once read back from this store.
+    pub fp: Fp,
+    /// What is to be done.
+    pub act: Act,
+}
+
+/// What became of a planned version.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Written {
+    /// As planned.
+    Done,
+    /// The row was not as locked (a race the lock could not exclude): nothing was changed (sink-2).
+    Dirty,
+    /// The store refuses the row: park it, with the reason.
+    Refused(String),
+}
+
+/// Locks and writes rows of a LOG platform, one collection's partition at a time.
+#[async_trait]
+pub trait Rows: Send {
+    /// The fingerprint the row will have once read back (norm, correctness.md §3.7), or the reason
+    /// why this store can never hold it exactly (P8).
+    fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp>;
+
+    /// Ledger rows without any lock (sink-1), in the order of `keys`.
+    async fn ledger(&mut self, collection: CollectionNo, keys: &[Key]) -> Result<Vec<Option<LedgerEntry>>>;
+
+    /// Opens a transaction and locks keys without waiting (sink-2).
+    async fn lock(&mut self, collection: CollectionNo, keys: &[Key]) -> Result<Box<dyn Locked + '_>>;
+}
+
+/// Keys under lock. Dropping it gives them up and changes nothing.
+#[async_trait]
+pub trait Locked: Send {
+    /// What stands there for the key at `index` of `keys`.
+    fn seen(&self, index: usize) -> Seen;
+
+    /// The position behind the store's newest committed change, as its reader will report it; a
+    /// reader that has passed it has seen everything these locks show.
+    fn position(&self) -> Position;
+
+    /// Carries out a plan and commits; answers in its order. An error means nothing was changed, or
+    /// the outcome is unknown: begin again, the ledger will tell.
+    async fn write(self: Box<Self>, plan: &[Planned]) -> Result<Vec<Written>>;
+}
+
+/// What a HINT store holds for a key.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Content {
+    /// Nothing.
+    Absent,
+    /// A record.
+    Row(Arc<Row>),
+    /// Something that is no record, and why; it must not be overwritten (agent-6).
+    Undecodable(String),
+}
+
+/// Whether a conditional write of ours took effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Landed {
+    /// It did.
+    Yes,
+    /// It did not, and never will.
+    No,
+    /// The store cannot tell (agent-9).
+    Unknown,
+}
+
+/// One snapshot of a key: content, token and witness belong together (double collect).
+#[derive(Clone, PartialEq, Debug)]
+pub struct Observed {
+    /// What is there.
+    pub content: Content,
+    /// Fingerprint of it; `Fp::ABSENT` for nothing, of the raw bytes if undecodable.
+    pub fp: Fp,
+    /// Its token; `None` for nothing.
+    pub token: Option<Token>,
+    /// Milliseconds since 1970 of its last write; 0 if unknown or absent.
+    pub time_ms: u64,
+    /// The fate of the intent that was asked about; `Unknown` if none was.
+    pub landed: Landed,
+}
+
+/// The answer to one conditional write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It took effect; the token of the new content (`None` for a deletion).
+    Done(Option<Token>),
+    /// The condition did not hold: it did not and will not take effect.
+    Mismatch,
+    /// No answer: it may take effect until the intent expires.
+    Unknown,
+    /// The store refuses this content whatever its state; nothing was written.
+    Refused(String),
+}
+
+/// The next part of a listing.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Page {
+    /// Keys present, ascending.
+    pub keys: Vec<Key>,
+    /// Things found that belong to no key (undecodable names, links that lead out), for people.
+    pub odd: Vec<String>,
+    /// Whether this was the last page.
+    pub last: bool,
+}
+
+/// A HINT store, seen by the one agent that owns a partition of it.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The fingerprint the content will have once read back, or why the store can never hold it.
+    fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp>;
+
+    /// Reads a key, and asks for the fate of `intent` in the same snapshot.
+    async fn read(&self, collection: CollectionNo, key: &Key, intent: Option<&Intent>) -> Result<Observed>;
+
+    /// One conditional write: `row: None` deletes. One request, no retries (agent-8).
+    async fn cas(&self, collection: CollectionNo, key: &Key, row: Option<&Row>, intent: &Intent) -> Result<Outcome>;
+
+    /// Lists keys above `after`, up to `limit`.
+    async fn list(&self, collection: CollectionNo, after: Option<&Key>, limit: usize) -> Result<Page>;
+
+    /// Waits for keys to look at again. Hints may be lost, doubled and out of order.
+    async fn hints(&self, collection: CollectionNo) -> Result<Vec<Key>>;
+
+    /// Makes sure that no write of an owner with a lower epoch can take effect any more, or returns
+    /// the time in milliseconds since 1970 from which on that is so (agent-1).
+    async fn fence(&self, collection: CollectionNo, partition: u32, epoch: u64) -> Result<u64>;
+
+    /// The store's clock in milliseconds since 1970, or the machine's.
+    fn now_ms(&self) -> u64;
+
+    /// An error if the store looks as if it were not there: a missing marker, an unmounted folder
+    /// (agent-7).
+    async fn present(&self) -> Result<()>;
+}
+
+/// Both directions of an opened platform for one dataset.
+pub enum Opened {
+    /// A LOG platform.
+    Log(Box<dyn LogPlatform>),
+    /// A HINT platform.
+    Hint(Arc<dyn Store>),
+}
+
+/// A LOG platform opened for one dataset. Each call opens a connection of its own.
+#[async_trait]
+pub trait LogPlatform: Send + Sync {
+    /// Where the log stands now: a reader from here sees every later change.
+    async fn position(&self) -> Result<Position>;
+
+    /// Reads the log behind `from`; fails with `source_identity` if this is not the source the
+    /// position came from (read-6).
+    async fn reader(&self, from: Position) -> Result<Box<dyn Reader>>;
+
+    /// A snapshot of what is there now, in key order, from behind `after` on if a first copy goes on.
+    async fn snapshot(&self, collection: CollectionNo, after: Option<&Key>) -> Result<Box<dyn Snapshot>>;
+
+    /// A writer.
+    async fn rows(&self) -> Result<Box<dyn Rows>>;
+}
+
+/// Where a collection lies on a platform, and what its records look like.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Scope {
+    /// The dataset's name.
+    pub dataset: String,
+    /// Its collections in order.
+    pub collections: Vec<Place>,
+}
+
+/// One collection on one platform.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Place {
+    /// The collection's name.
+    pub name: String,
+    /// The connector's own words for where it lies (`on:`).
+    pub on: serde_json::Value,
+    /// Its schema, once known.
+    pub schema: Option<Arc<Schema>>,
+    /// How many partitions its topics have.
+    pub partitions: u32,
+}
+
+/// Something `doctor` noticed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// The error code it would become, or a short name.
+    pub code: &'static str,
+    /// Whether it stops the work.
+    pub fatal: bool,
+    /// What was found and what to do.
+    pub text: String,
+}
+
+/// A configured platform.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// What is wrong, or will be: rights, versions, settings, clocks.
+    async fn check(&self, scope: Option<&Scope>) -> Result<Vec<Finding>>;
+
+    /// The schema of a collection as the platform has it; `None` if it is not there (yet).
+    async fn schema(&self, place: &Place) -> Result<Option<Schema>>;
+
+    /// Prepares what capture and apply need (ledger, triggers, marker) and opens both directions.
+    /// Idempotent.
+    async fn open(&self, scope: &Scope) -> Result<Opened>;
+
+    /// Removes what `open` made; the data stays (verb-9).
+    async fn remove(&self, scope: &Scope) -> Result<Vec<Finding>>;
+}
+
+/// How a platform tells of changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Capture {
+    /// An ordered log of committed changes.
+    Log,
+    /// Hints and listings.
+    Hint,
+}
+
+/// What a connector can do; the same for all platforms of its type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Abilities {
+    /// How it captures; `None` if it cannot.
+    pub capture: Option<Capture>,
+    /// Whether it can be written to under the protocol.
+    pub apply: bool,
+    /// What it guarantees (who-3).
+    pub guarantee: Guarantee,
+}
+
+/// The guarantee level of a platform (who-3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Guarantee {
+    /// Row and ledger in one transaction, or a conditional write with a witness.
+    Exact,
+    /// A conditional write without a witness.
+    Safe,
+    /// A destination nobody else writes.
+    Exclusive,
+}
+
+/// A connector's entry in the list.
+#[derive(Clone, Copy)]
+pub struct Descriptor {
+    /// Folder, feature, configuration `type` and metric label.
+    pub name: &'static str,
+    /// What it can do.
+    pub abilities: Abilities,
+    /// Checks a configuration and makes the connector; performs no I/O.
+    pub open: fn(settings: serde_json::Value, platform: &str) -> Result<Box<dyn Connector>>,
+}
+

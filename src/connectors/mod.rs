@@ -1,0 +1,3 @@
+//! Platforms: files are the contract, folders are the implementations.
+
+pub mod contract;

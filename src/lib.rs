@@ -1,0 +1,13 @@
+//! driftless keeps datasets the same on every platform that holds them.
+//!
+//! A **change** on a platform is captured and proposed as an **event** on the changes **topic**; one
+//! **resolver** per partition settles proposals into the dataset's canonical versions; each version
+//! is **applied** to every platform under its **ledger**. The path itself is `flow`.
+
+pub mod event;
+
+pub mod topic;
+
+pub mod connectors;
+
+pub mod runtime;

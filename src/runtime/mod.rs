@@ -1,0 +1,4 @@
+//! What every layer stands on: errors with one remedy each, and time as a parameter.
+
+pub mod clock;
+pub mod error;

@@ -1,0 +1,73 @@
+//! Which records of a partition count: the fold every reader runs (protocol.md §3). Pure.
+//! It fences old owners with nothing but the order of the log.
+
+use crate::event::{Canonical, Claim, ControlInput, Proposal, Record, Role, Stamp, Validity};
+
+/// Takes the next record of a partition and says whether it counts. Records must be given in the
+/// order of their offsets, from the start of the partition or from a stored `Validity` on (claim-1).
+pub fn admit(fold: &mut Validity, record: &Record) -> bool {
+    match record {
+        Record::Claim(claim) => admit_claim(fold, claim),
+        Record::Proposal(proposal) => admit_proposal(fold, proposal),
+        Record::Control(input) => admit_control(fold, input),
+        Record::Canonical(canonical) => admit_canonical(fold, canonical),
+        Record::State(state) => owns(fold, Role::Resolver, state.stamp),
+        Record::ResolverMark(mark) => owns(fold, Role::Resolver, mark.stamp),
+        Record::Known(known) => owns_any_writer(fold, known.stamp),
+        Record::ReaderMark(mark) => owns_any_writer(fold, mark.stamp),
+        Record::Ledger(ledger) => owns_any_writer(fold, ledger.stamp),
+        Record::AgentMark(mark) => owns_any_writer(fold, mark.stamp),
+        // A projection keyed so that duplicates collapse (resolve-4).
+        Record::Conflict(_) => true,
+    }
+}
+
+/// The owner of a role at this point of the log.
+#[must_use]
+pub fn owner(fold: &Validity, role: Role) -> Stamp {
+    fold.owners.get(&role).copied().unwrap_or_default()
+}
+
+/// A claim counts only if its epoch is new (claim-5: the first of two candidates wins).
+fn admit_claim(fold: &mut Validity, claim: &Claim) -> bool {
+    let accepted = claim.stamp.epoch > owner(fold, claim.role).epoch;
+    if accepted {
+        fold.owners.insert(claim.role, claim.stamp);
+    }
+    accepted
+}
+
+/// Stamped by the current owner, and the dense next of its actor: lower is a duplicate, higher
+/// means an earlier one was lost (resolve-5).
+fn admit_proposal(fold: &mut Validity, proposal: &Proposal) -> bool {
+    let actor = proposal.dot.actor;
+    let last = fold.last.get(&actor).copied().unwrap_or(0);
+    let valid = owns(fold, Role::Writer(actor.platform()), proposal.stamp) && proposal.dot.ctr == last + 1;
+    if valid {
+        fold.last.insert(actor, proposal.dot.ctr);
+    }
+    valid
+}
+
+fn admit_control(fold: &mut Validity, input: &ControlInput) -> bool {
+    fold.commands.insert(input.command, ()).is_none()
+}
+
+/// D has a chain instead of claims: each record names the one before it. A copy never counts.
+fn admit_canonical(fold: &mut Validity, canonical: &Canonical) -> bool {
+    let (seq, id) = fold.tip;
+    let valid = !canonical.copy && canonical.seq == seq + 1 && canonical.prev == id;
+    if valid {
+        fold.tip = (canonical.seq, canonical.id);
+    }
+    valid
+}
+
+fn owns(fold: &Validity, role: Role, stamp: Stamp) -> bool {
+    owner(fold, role) == stamp && stamp.epoch > 0
+}
+
+/// L belongs to one platform, so whoever is a writer there is its writer.
+fn owns_any_writer(fold: &Validity, stamp: Stamp) -> bool {
+    stamp.epoch > 0 && fold.owners.iter().any(|(role, owner)| matches!(role, Role::Writer(_)) && *owner == stamp)
+}
