@@ -4,9 +4,22 @@
 //! **resolver** per partition settles proposals into the dataset's canonical versions; each version
 //! is **applied** to every platform under its **ledger**. The path itself is `flow`.
 
+pub mod flow;
+
 pub mod event;
 
 pub mod topic;
+
+pub mod capture;
+
+pub mod resolve;
+pub mod settle;
+
+pub mod ledger;
+
+pub mod apply;
+
+pub mod agent;
 
 pub mod connectors;
 

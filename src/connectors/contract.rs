@@ -10,6 +10,7 @@
 //!
 //! Every call works on batches; waiting calls are cancel-safe.
 
+pub use crate::event::Landed;
 use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, Token};
 use crate::runtime::error::Result;
 use async_trait::async_trait;
@@ -223,17 +224,6 @@ pub enum Content {
     Undecodable(String),
 }
 
-/// Whether a conditional write of ours took effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Landed {
-    /// It did.
-    Yes,
-    /// It did not, and never will.
-    No,
-    /// The store cannot tell (agent-9).
-    Unknown,
-}
-
 /// One snapshot of a key: content, token and witness belong together (double collect).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Observed {
@@ -419,4 +409,3 @@ pub struct Descriptor {
     /// Checks a configuration and makes the connector; performs no I/O.
     pub open: fn(settings: serde_json::Value, platform: &str) -> Result<Box<dyn Connector>>,
 }
-

@@ -60,3 +60,14 @@ pub struct Intent {
     /// Milliseconds since 1970 after which the store refuses the write (agent-1).
     pub exp_ms: u64,
 }
+
+/// Whether a conditional write of ours took effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Landed {
+    /// It did.
+    Yes,
+    /// It did not, and never will.
+    No,
+    /// The store cannot tell (agent-9).
+    Unknown,
+}

@@ -164,6 +164,8 @@ pub enum Loser {
     Head,
     /// The version that came.
     Proposal,
+    /// Neither: both are contained in the result.
+    Neither,
 }
 
 /// A conflict with all its inputs and its outcome (resolve-7); its id is (generation, partition, seq).
@@ -226,8 +228,9 @@ pub struct Canonical {
     pub rctr: Ctr,
     /// The conflict this version settles.
     pub conflict: Option<Box<Conflict>>,
-    /// What an actor wrote last and has not seen merged yet (correctness.md §4.2, shadow).
-    pub shadow: Option<Box<Side>>,
+    /// What each actor wrote last and has not seen merged yet: the ancestor of its next write
+    /// (correctness.md §4.2).
+    pub shadows: Vec<Side>,
     /// A verbatim copy for upsert consumers (claim-7).
     pub copy: bool,
 }
@@ -304,6 +307,20 @@ pub struct ReaderMark {
     pub cpos: Vec<Offset>,
     /// Per partition: the newest position published.
     pub lastpos: Vec<Position>,
+    /// Per collection: how far its first copy is.
+    pub copied: Vec<Copying>,
+}
+
+/// How far the first copy of a collection is (who-6).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Copying {
+    /// Not begun.
+    #[default]
+    Todo,
+    /// Everything up to this key is published.
+    Through(Key),
+    /// Finished.
+    Done,
 }
 
 /// An agent's ledger entry, in L (agent: `record`).
@@ -373,6 +390,8 @@ pub struct ResolverMark {
     pub rctr: Ctr,
     /// The rules in force.
     pub rules: Rules,
+    /// The schemas in use, newest last.
+    pub schemas: Vec<Arc<Schema>>,
 }
 
 /// The fold every reader of a partition runs to tell records that count from void ones (§3).

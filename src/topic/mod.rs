@@ -7,11 +7,13 @@
 //! and Kafka, typed records for the stages; `codec` joins the two.
 
 pub mod claim;
+pub mod message;
 pub mod name;
+pub mod owner;
 
 pub mod memory;
 
-use crate::event::Offset;
+use crate::event::{Offset, Record};
 use crate::runtime::error::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +24,12 @@ use std::sync::Arc;
 /// What a message can carry.
 pub trait Payload: Clone + Send + Sync + 'static {}
 impl<T: Clone + Send + Sync + 'static> Payload for T {}
+
+/// Payload as the embedded log and Kafka store it.
+pub type Raw = bytes::Bytes;
+
+/// Payload as the stages see it.
+pub type Typed = Arc<Record>;
 
 /// A partition of a topic.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -69,6 +69,17 @@ impl Topics {
         self.named("dead", index)
     }
 
+    /// The partitions with number `index`, all but the ledgers.
+    #[must_use]
+    pub fn parts(&self, index: u32) -> Parts {
+        Parts {
+            dataset: self.dataset(index),
+            changes: self.changes(index),
+            state: self.state(index),
+            conflicts: self.conflicts(index),
+        }
+    }
+
     /// The partition of a key, the same in all topics of the collection (topic-2).
     #[must_use]
     pub fn of(&self, key: &Key) -> u32 {
@@ -78,6 +89,19 @@ impl Topics {
     fn named(&self, what: &str, index: u32) -> Partition {
         Partition::new(format!("{}.{what}", self.base), index)
     }
+}
+
+/// The partitions of one number that a resolver works on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parts {
+    /// D.
+    pub dataset: Partition,
+    /// C.
+    pub changes: Partition,
+    /// S.
+    pub state: Partition,
+    /// One record per conflict.
+    pub conflicts: Partition,
 }
 
 /// Kafka's murmur2, so that stock producers and consumers agree on the partition.

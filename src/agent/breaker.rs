@@ -1,0 +1,64 @@
+//! Mass disappearance (agent-7): an unmounted folder or a refused listing looks as if everything had
+//! been deleted. Before such deletes are published the platform stops until a person has looked.
+
+use crate::guard;
+use crate::runtime::error::{Code, Error, Result};
+use std::collections::VecDeque;
+
+/// Deletes that are always believed within a window.
+const DELETES_MIN: usize = 10;
+/// The share of all records, in percent, that may disappear within a window.
+const DELETES_PERCENT: usize = 5;
+/// The window in milliseconds.
+const WINDOW_MS: u64 = 60_000;
+
+/// Counts deletes in a sliding window.
+#[derive(Default, Debug)]
+pub struct Breaker {
+    deletes: VecDeque<(u64, usize)>,
+}
+
+impl Breaker {
+    /// Counts `deletes` found at `now_ms` among `live` records; fails if they are too many.
+    pub fn admit(&mut self, deletes: usize, live: usize, now_ms: u64) -> Result<()> {
+        self.expect(deletes, live, now_ms)?;
+        if deletes > 0 {
+            self.deletes.push_back((now_ms, deletes));
+        }
+        Ok(())
+    }
+
+    /// Fails if `deletes` more at `now_ms` would be too many; counts nothing.
+    pub fn expect(&mut self, deletes: usize, live: usize, now_ms: u64) -> Result<()> {
+        while self.deletes.front().is_some_and(|(at, _)| at + WINDOW_MS < now_ms) {
+            self.deletes.pop_front();
+        }
+        let all = deletes + self.deletes.iter().map(|(_, n)| n).sum::<usize>();
+        if guard!("agent-7", all > DELETES_MIN.max(live * DELETES_PERCENT / 100)) {
+            return Err(too_many(all, live));
+        }
+        Ok(())
+    }
+}
+
+fn too_many(all: usize, live: usize) -> Error {
+    let what = "far more records have disappeared than usual; nothing was published. If they were deleted on \
+                    purpose, confirm it; otherwise bring the platform's data back";
+    Error::new(Code::MassDelete, what).at("disappeared", all).at("records", live)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// agent-7
+    #[test]
+    fn more_than_a_twentieth_gone_within_a_minute_stops_the_platform() {
+        let mut breaker = Breaker::default();
+        assert!(breaker.admit(10, 20, 0).is_ok(), "a few deletes are always believed");
+        assert!(breaker.admit(1, 20, 1).is_err());
+        assert!(breaker.admit(1, 20, WINDOW_MS + 2).is_ok(), "the window slides");
+        assert!(Breaker::default().admit(50, 1000, 0).is_ok());
+        assert!(Breaker::default().admit(51, 1000, 0).is_err());
+    }
+}

@@ -1,0 +1,335 @@
+//! HINT platforms: one agent per (platform, partition) observes and applies, because both move the
+//! same ledger entry (protocol.md §7). Its ledger lies in L; a local write's proposal carries the
+//! entry it leads to, so one append does both (agent-2). Nothing is written to the store before the
+//! intent is durable *and* known to count (claim-4): an old owner must never write on.
+
+pub mod breaker;
+pub mod round;
+pub mod step;
+
+use crate::connectors::contract::{CollectionNo, Store};
+use crate::event::{
+    ActorId, AgentMark, Ctr, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
+};
+use crate::guard;
+use crate::ledger::pending::{Pending, Why};
+use crate::runtime::clock::Clock;
+use crate::runtime::error::Result;
+use crate::topic::message::{Newest, message};
+use crate::topic::owner::{Bid, Folded, Writer, claim};
+use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
+use breaker::Breaker;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What an agent needs to know before it owns anything.
+pub struct Agent {
+    /// The log.
+    pub log: Arc<dyn Log<Typed>>,
+    /// Time, and unique numbers.
+    pub clock: Arc<dyn Clock>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Whose changes these are.
+    pub me: ActorId,
+    /// The collection.
+    pub collection: CollectionNo,
+    /// Its schema.
+    pub schema: SchemaId,
+    /// The number of the partition.
+    pub index: u32,
+    /// Whether a key belongs to the partition.
+    pub owns: Arc<dyn Fn(&Key) -> bool + Send + Sync>,
+    /// C.
+    pub changes: Partition,
+    /// D.
+    pub dataset: Partition,
+    /// L of the platform.
+    pub ledger: Partition,
+    /// When it acts by itself.
+    pub timing: Timing,
+    /// How many keys are worked on together.
+    pub batch_max: usize,
+}
+
+/// When an agent acts by itself; all in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timing {
+    /// Between full scans: hints may be lost.
+    pub scan_every_ms: u64,
+    /// Between marks.
+    pub mark_every_ms: u64,
+    /// How long a conditional write may take before the store refuses it.
+    pub write_within_ms: u64,
+    /// What is waited beyond that, for clocks that differ.
+    pub margin_ms: u64,
+}
+
+/// A key's ledger entry and where its newest revision stands.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    entry: LedgerEntry,
+    rev: u64,
+    /// The newest revision is carried by a proposal in C, not by a record in L.
+    in_changes: bool,
+}
+
+/// An owned partition of a store.
+pub struct Owned<'a> {
+    agent: &'a Agent,
+    stamp: Stamp,
+    changes: Writer,
+    ledger: Writer,
+    newest: Newest,
+    held: HashMap<Key, Held>,
+    ctr: Ctr,
+    rev: u64,
+    /// D is read up to here.
+    read: Link,
+    pending: Pending,
+    /// Keys with a write of unknown fate, and until when nothing is done to them (agent-8).
+    quarantine: HashMap<Key, u64>,
+    /// Intents whose one answer said "did not take effect".
+    definite: HashSet<u64>,
+    /// When a key was last seen present, in the store's milliseconds (value-3).
+    present: HashMap<Key, u64>,
+    breaker: Breaker,
+    marked: (Link, u64),
+    marked_ms: u64,
+    scanned_ms: Option<u64>,
+}
+
+/// What L and C say.
+#[derive(Default)]
+struct Restored {
+    held: HashMap<Key, Held>,
+    newest: Newest,
+    mark: Option<AgentMark>,
+    canon: Link,
+    ctr: Ctr,
+    rev: u64,
+}
+
+impl Agent {
+    /// claim-5: L first, then C under the same epoch; then older owners' writes are fenced off.
+    pub async fn take_over(&self) -> Result<(Owned<'_>, Folded)> {
+        let session = self.log.session().await?;
+        let owner = self.clock.fresh_id();
+        loop {
+            if let Some(owned) = self.try_take_over(&session, owner).await? {
+                let chain = Validity { tip: (owned.read.seq, owned.read.id), ..Validity::default() };
+                let folded = Folded::open(&*self.log, &self.dataset, owned.read.offset, chain).await?;
+                return Ok((owned, folded));
+            }
+        }
+    }
+
+    async fn try_take_over(&self, session: &Arc<dyn Session<Typed>>, owner: u128) -> Result<Option<Owned<'_>>> {
+        let role = Role::Writer(self.me.platform());
+        let mut restored = Restored::default();
+        let mut folded = Folded::open(&*self.log, &self.ledger, 0, Validity::default()).await?;
+        let bid = Bid { at: &self.ledger, role, owner, epoch: None };
+        let stamp = claim(&*self.log, session, &mut folded, &bid, |d| restored.take_ledger(d)).await?;
+        let Some(stamp) = stamp else { return Ok(None) };
+        let ledger = Writer::sole(self.log.clone(), session.clone(), self.ledger.clone(), &folded);
+        let (from, validity) = restored.mark.as_ref().map_or((0, Validity::default()), |mark| {
+            let owners = [(role, mark.stamp)].into();
+            (mark.cpos, Validity { owners, last: [(self.me, mark.ctr)].into(), ..Validity::default() })
+        });
+        let mut folded = Folded::open(&*self.log, &self.changes, from, validity).await?;
+        let bid = Bid { at: &self.changes, role, owner, epoch: Some(stamp.epoch) };
+        let me = self.me;
+        let won = claim(&*self.log, session, &mut folded, &bid, |d| restored.take_change(me, d)).await?;
+        if won.is_none() {
+            return Ok(None);
+        }
+        let changes = Writer::shared(self.log.clone(), session.clone(), self.changes.clone(), &folded);
+        let fenced_ms = self.store.fence(self.collection, self.index, stamp.epoch).await?;
+        Ok(Some(self.owned(restored, stamp, changes, ledger, fenced_ms)))
+    }
+
+    fn owned(&self, restored: Restored, stamp: Stamp, changes: Writer, ledger: Writer, fenced_ms: u64) -> Owned<'_> {
+        let wait = |(key, held): (&Key, &Held)| {
+            let pend = held.entry.pend.as_ref()?;
+            Some((key.clone(), fenced_ms.min(pend.exp_ms + self.timing.margin_ms)))
+        };
+        let quarantine = restored.held.iter().filter_map(wait).collect();
+        Owned {
+            agent: self,
+            stamp,
+            changes,
+            ledger,
+            newest: restored.newest,
+            held: restored.held,
+            ctr: restored.ctr,
+            rev: restored.rev,
+            read: restored.canon,
+            pending: Pending::default(),
+            quarantine,
+            definite: HashSet::new(),
+            present: HashMap::new(),
+            breaker: Breaker::default(),
+            marked: (restored.canon, 0),
+            marked_ms: self.clock.now_ms(),
+            scanned_ms: None,
+        }
+    }
+}
+
+impl Restored {
+    /// Takes a valid record of L: of each key the highest revision counts.
+    fn take_ledger(&mut self, delivered: &Delivered<Typed>) {
+        match delivered.payload.as_deref() {
+            Some(Record::Ledger(record)) => {
+                self.rev = self.rev.max(record.rev);
+                self.canon = newer(self.canon, record.canon);
+                let held = self.held.entry(record.key.clone()).or_default();
+                if record.rev > held.rev {
+                    *held = Held { entry: record.entry.clone(), rev: record.rev, in_changes: false };
+                    self.newest.replace(record.key.0.clone(), &delivered.key);
+                }
+            }
+            Some(Record::AgentMark(mark)) => {
+                self.rev = self.rev.max(mark.rev);
+                self.ctr = self.ctr.max(mark.ctr);
+                self.canon = newer(self.canon, mark.canon);
+                self.mark = Some((**mark).clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes a valid proposal of mine: it carries the entry it led to (agent-2).
+    fn take_change(&mut self, me: ActorId, delivered: &Delivered<Typed>) {
+        let Some(Record::Proposal(proposal)) = delivered.payload.as_deref() else { return };
+        if proposal.dot.actor != me || !guard!("agent-2", true) {
+            return;
+        }
+        self.ctr = self.ctr.max(proposal.dot.ctr);
+        self.rev = self.rev.max(proposal.rev);
+        let held = self.held.entry(proposal.key.clone()).or_default();
+        if let Some(entry) = proposal.entry.as_ref().filter(|_| proposal.rev > held.rev) {
+            *held = Held { entry: (**entry).clone(), rev: proposal.rev, in_changes: true };
+        }
+    }
+}
+
+fn newer(a: Link, b: Link) -> Link {
+    if b.offset > a.offset { b } else { a }
+}
+
+impl Owned<'_> {
+    /// Takes a batch of D; the keys in it are to be worked on.
+    pub fn receive(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Vec<Key> {
+        let mut keys = Vec::with_capacity(batch.len());
+        for (delivered, valid) in batch {
+            let valid = valid || !guard!("claim-void", true);
+            self.read.offset = delivered.offset + 1;
+            let Some(Record::Canonical(version)) = delivered.payload.as_deref().filter(|_| valid) else { continue };
+            self.read = Link { offset: delivered.offset + 1, seq: version.seq, id: version.id };
+            self.pending.take_over(version, delivered.offset);
+            self.pending.hold(version.clone(), Why::Busy);
+            keys.push(version.key.clone());
+        }
+        keys
+    }
+
+    /// The keys whose quarantine is over.
+    pub fn released(&mut self) -> Vec<Key> {
+        let now_ms = self.agent.store.now_ms();
+        self.quarantine.iter().filter(|(_, until)| **until < now_ms).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// When something is due by itself, in milliseconds since 1970.
+    #[must_use]
+    pub fn due_ms(&self) -> u64 {
+        let released = self.quarantine.values().min().map_or(u64::MAX, |until| until + 1);
+        let timing = self.agent.timing;
+        let moved = (self.canon(), self.rev) != self.marked;
+        let mark = if moved { self.marked_ms + timing.mark_every_ms } else { u64::MAX };
+        released.min(self.scan_due_ms()).min(mark)
+    }
+
+    /// When the next scan is due; at once after a takeover (agent-4).
+    #[must_use]
+    pub fn scan_due_ms(&self) -> u64 {
+        self.scanned_ms.map_or(0, |at| at.saturating_add(self.agent.timing.scan_every_ms))
+    }
+
+    /// Lists the store and works on every key of the partition, present or expected (agent-4).
+    pub async fn scan(&mut self) -> Result<()> {
+        self.scanned_ms = Some(self.agent.clock.now_ms());
+        self.agent.store.present().await?;
+        let mut found = HashSet::new();
+        let mut after: Option<Key> = None;
+        loop {
+            let page = self.agent.store.list(self.agent.collection, after.as_ref(), self.agent.batch_max).await?;
+            after = page.keys.last().cloned().or(after);
+            found.extend(page.keys.into_iter().filter(|key| (self.agent.owns)(key)));
+            if page.last {
+                break;
+            }
+        }
+        let expected = self.held.iter().filter(|(_, h)| !h.entry.tomb && h.rev > 0).map(|(key, _)| key);
+        let missing = expected.clone().filter(|key| !found.contains(*key)).count();
+        self.breaker.expect(missing, expected.count(), self.agent.clock.now_ms())?;
+        found.extend(self.held.keys().cloned());
+        self.work(found.into_iter().collect()).await
+    }
+
+    /// The oldest canonical record not settled (agent-10).
+    fn canon(&self) -> Link {
+        self.pending.oldest().unwrap_or(self.read)
+    }
+
+    /// Writes a mark if one is due. Nothing is in flight then (agent-10).
+    pub async fn mark(&mut self) -> Result<()> {
+        let now_ms = self.agent.clock.now_ms();
+        if (self.canon(), self.rev) == self.marked || now_ms < self.marked_ms + self.agent.timing.mark_every_ms {
+            return Ok(());
+        }
+        self.marked_ms = now_ms;
+        // Entries that only a proposal carries are said again in L, or moving cpos would lose them.
+        let carried: Vec<(Key, LedgerEntry)> = self
+            .held
+            .iter()
+            .filter(|(_, held)| guard!("agent-reassert", held.in_changes))
+            .map(|(key, held)| (key.clone(), held.entry.clone()))
+            .collect();
+        let records = carried.into_iter().map(|(key, entry)| self.record(key, entry)).collect();
+        self.write_ledger(records).await?;
+        let mark = AgentMark {
+            stamp: self.stamp,
+            cpos: self.changes.verified(),
+            ctr: self.ctr,
+            rev: self.rev,
+            canon: self.canon(),
+        };
+        self.marked = (mark.canon, mark.rev);
+        self.ledger.send(vec![message(Arc::new(Record::AgentMark(Box::new(mark))))]);
+        self.ledger.settle_all().await
+    }
+
+    /// The next revision of a key's entry, as a record of L; the entry is held from now on.
+    fn record(&mut self, key: Key, entry: LedgerEntry) -> Message<Typed> {
+        self.rev += 1;
+        let held = Held { entry: entry.clone(), rev: self.rev, in_changes: false };
+        self.held.insert(key.clone(), held);
+        let record = LedgerRecord { stamp: self.stamp, key, rev: self.rev, entry, canon: self.canon() };
+        message(Arc::new(Record::Ledger(Box::new(record))))
+    }
+
+    /// Writes L and knows that it counts when this returns (claim-4); then removes what it supersedes.
+    async fn write_ledger(&mut self, records: Vec<Message<Typed>>) -> Result<()> {
+        let mut removals = Vec::new();
+        for record in &records {
+            if let Some(Record::Ledger(ledger)) = record.payload.as_deref() {
+                removals.extend(self.newest.replace(ledger.key.0.clone(), &record.key));
+            }
+        }
+        self.ledger.send(records);
+        self.ledger.settle_all().await?;
+        self.ledger.send(removals);
+        Ok(())
+    }
+}

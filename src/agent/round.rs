@@ -1,0 +1,202 @@
+//! One round of an agent over a set of keys: read, decide, append, write, record. All keys of a
+//! round share each append, so a round costs a few appends whatever its size (agent-10).
+
+use super::step::{Author, Local, Step, Target, proposal, step};
+use super::{Held, Owned};
+use crate::connectors::contract::{Content, Observed, Outcome};
+use crate::event::{Hlc, Intent, Key, Landed, LedgerEntry, Record};
+use crate::guard;
+use crate::ledger::entry_of_intent;
+use crate::ledger::pending::Why;
+use crate::runtime::error::Result;
+use crate::topic::message::message;
+use crate::topic::{Message, Typed};
+use futures_util::future::join_all;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// value-3: how far a store's clock may be ahead of ours.
+const CLOCK_AHEAD_MAX_MS: u64 = 500;
+
+/// What a round's decisions lead to.
+#[derive(Default)]
+struct Effects {
+    records: Vec<Message<Typed>>,
+    proposals: Vec<Message<Typed>>,
+    writes: Vec<(Key, Intent)>,
+    again: Vec<Key>,
+    /// Proposals that say a record is gone (agent-7).
+    deletes: usize,
+}
+
+impl Owned<'_> {
+    /// Works on keys until nothing is left to do for any of them but to wait.
+    pub async fn work(&mut self, keys: Vec<Key>) -> Result<()> {
+        let unique: HashSet<Key> = keys.into_iter().collect();
+        let mut todo: Vec<Key> = unique.into_iter().collect();
+        todo.sort();
+        while !todo.is_empty() {
+            let rest = todo.split_off(todo.len().min(self.agent.batch_max));
+            let again = self.round(todo).await?;
+            todo = rest;
+            todo.extend(again);
+        }
+        Ok(())
+    }
+
+    async fn round(&mut self, keys: Vec<Key>) -> Result<Vec<Key>> {
+        let keys: Vec<Key> = keys.into_iter().filter(|key| !self.waits(key)).collect();
+        let seen = self.observe(&keys).await?;
+        let mut effects = Effects::default();
+        for (key, seen) in keys.into_iter().zip(&seen) {
+            self.decide(key, seen, &mut effects);
+        }
+        if effects.deletes > 0 {
+            self.agent.store.present().await?;
+            let live = self.held.values().filter(|h| !h.entry.tomb).count() + effects.deletes;
+            self.breaker.admit(effects.deletes, live, self.agent.clock.now_ms())?;
+        }
+        self.changes.send(effects.proposals);
+        self.write_ledger(effects.records).await?;
+        self.changes.settle_all().await?;
+        effects.again.extend(self.write(effects.writes).await?);
+        Ok(effects.again)
+    }
+
+    /// agent-8: a key with a write of unknown fate is left alone until the store has refused it for
+    /// certain.
+    fn waits(&mut self, key: &Key) -> bool {
+        let Some(until) = self.quarantine.get(key) else { return false };
+        let waits = guard!("agent-8", self.agent.store.now_ms() <= *until);
+        if !waits {
+            self.quarantine.remove(key);
+        }
+        waits
+    }
+
+    /// One snapshot per key: content, token, and the fate of its unfinished write.
+    async fn observe(&mut self, keys: &[Key]) -> Result<Vec<Observed>> {
+        let (store, collection) = (&self.agent.store, self.agent.collection);
+        let intents: Vec<Option<&Intent>> =
+            keys.iter().map(|key| self.held.get(key).and_then(|h| h.entry.pend.as_deref())).collect();
+        let reads = keys.iter().zip(&intents).map(|(key, intent)| store.read(collection, key, *intent));
+        let mut seen = join_all(reads).await.into_iter().collect::<Result<Vec<Observed>>>()?;
+        let now_ms = store.now_ms();
+        for ((key, intent), seen) in keys.iter().zip(&intents).zip(&mut seen) {
+            if intent.is_some_and(|i| self.definite.contains(&i.iid)) {
+                seen.landed = Landed::No;
+            }
+            if seen.content != Content::Absent {
+                self.present.insert(key.clone(), now_ms);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn decide(&mut self, key: Key, seen: &Observed, effects: &mut Effects) {
+        let entry = self.held.get(&key).map(|h| h.entry.clone()).unwrap_or_default();
+        let target = self.pending.version(&key).map(|version| Target {
+            version: version.clone(),
+            fp: self.agent.store.norm(self.agent.collection, version).map_err(|error| error.to_string()),
+        });
+        match step(&entry, seen, target.as_ref()) {
+            Step::Done => self.pending.settle(&key),
+            Step::Blocked(why) => {
+                if let Some(target) = target {
+                    self.pending.hold(target.version, Why::Parked(why));
+                }
+            }
+            Step::Promote(entry) => {
+                effects.records.push(self.record(key.clone(), entry));
+                effects.again.push(key);
+            }
+            Step::Adopt(entry) => {
+                self.pending.settle(&key);
+                effects.records.push(self.record(key, entry));
+            }
+            Step::Propose(local) => {
+                effects.deletes += usize::from(seen.content == Content::Absent && !local.base.tomb);
+                effects.proposals.push(self.propose(&key, seen, &local));
+                effects.again.push(key);
+            }
+            Step::Write(intent) => {
+                let intent = self.intent(intent);
+                let pending = LedgerEntry { pend: Some(Box::new(intent.clone())), ..entry };
+                if guard!("agent-intent", true) {
+                    effects.records.push(self.record(key.clone(), pending));
+                }
+                effects.writes.push((key, intent));
+            }
+        }
+    }
+
+    /// An intent with its id and the time after which the store refuses it (agent-1).
+    fn intent(&self, intent: Intent) -> Intent {
+        let iid = u64::try_from(self.agent.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
+        Intent { iid, exp_ms: self.agent.store.now_ms() + self.agent.timing.write_within_ms, ..intent }
+    }
+
+    fn propose(&mut self, key: &Key, seen: &Observed, local: &Local) -> Message<Typed> {
+        self.ctr += 1;
+        self.rev += 1;
+        let author =
+            Author { me: self.agent.me, stamp: self.stamp, ctr: self.ctr, rev: self.rev, schema: self.agent.schema };
+        let proposal = proposal(author, key, seen, local, self.time_of(key, seen, local.base.ts));
+        let entry = proposal.entry.as_deref().cloned().unwrap_or_default();
+        self.held.insert(key.clone(), Held { entry, rev: self.rev, in_changes: true });
+        message(Arc::new(Record::Proposal(Box::new(proposal))))
+    }
+
+    /// value-3: a put happened at its modification time, bounded by our clock; a delete when the
+    /// record was last seen. Both lie behind the version they change.
+    fn time_of(&self, key: &Key, seen: &Observed, base: Hlc) -> Hlc {
+        let now_ms = self.agent.clock.now_ms();
+        let written_ms = match seen.content {
+            Content::Absent => self.present.get(key).copied().unwrap_or(0),
+            Content::Row(_) | Content::Undecodable(_) => seen.time_ms,
+        };
+        let tick = u64::from(seen.content == Content::Absent);
+        Hlc(Hlc::from_ms(written_ms.min(now_ms + CLOCK_AHEAD_MAX_MS)).0 + tick).max(base.tick())
+    }
+
+    /// The conditional writes of a round, each one request, and their records.
+    async fn write(&mut self, writes: Vec<(Key, Intent)>) -> Result<Vec<Key>> {
+        let (store, collection) = (self.agent.store.clone(), self.agent.collection);
+        let now_ms = store.now_ms();
+        let (late, ready): (Vec<_>, Vec<_>) = writes.into_iter().partition(|(_, intent)| now_ms > intent.exp_ms);
+        let mut again = Vec::new();
+        for (key, intent) in late {
+            self.definite.insert(intent.iid);
+            again.push(key);
+        }
+        let rows: Vec<_> =
+            ready.iter().map(|(key, _)| self.pending.version(key).and_then(|v| v.after.clone())).collect();
+        let requests =
+            ready.iter().zip(&rows).map(|((key, intent), row)| store.cas(collection, key, row.as_deref(), intent));
+        let outcomes = join_all(requests).await.into_iter().collect::<Result<Vec<Outcome>>>()?;
+        let mut records = Vec::new();
+        for ((key, intent), outcome) in ready.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Done(token) => {
+                    self.pending.settle(&key);
+                    records.push(self.record(key, entry_of_intent(&intent, token)));
+                }
+                Outcome::Mismatch => {
+                    self.definite.insert(intent.iid);
+                    again.push(key);
+                }
+                Outcome::Unknown => {
+                    self.quarantine.insert(key, intent.exp_ms + self.agent.timing.margin_ms);
+                }
+                Outcome::Refused(why) => {
+                    self.definite.insert(intent.iid);
+                    if let Some(version) = self.pending.version(&key).cloned() {
+                        self.pending.hold(version, Why::Parked(why));
+                    }
+                }
+            }
+        }
+        self.write_ledger(records).await?;
+        Ok(again)
+    }
+}

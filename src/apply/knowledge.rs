@@ -1,0 +1,55 @@
+//! What the platform's reader knows, read from L while keys are DIRTY (sink-4). Only the keys that
+//! wait are kept; when new ones join, L is read from its start again, because what is known of them
+//! may stand anywhere in it.
+
+use super::ReaderTopics;
+use crate::event::{Key, Known, Position, Record, Validity};
+use crate::ledger::pending::Pending;
+use crate::runtime::error::Result;
+use crate::topic::owner::Folded;
+use crate::topic::{Delivered, Log, Partition, Typed};
+use std::collections::HashMap;
+
+/// The reader's durable knowledge.
+pub struct Knowledge {
+    marks: Folded,
+    ledger: Folded,
+    /// Everything up to here is published, and what is known of it is in L.
+    pub through: Position,
+    /// RS of the keys that wait.
+    pub known: HashMap<Key, Known>,
+}
+
+impl Knowledge {
+    /// Begins at the start of L.
+    pub async fn open(log: &dyn Log<Typed>, reader: &ReaderTopics) -> Result<Self> {
+        let marks = from_start(log, &reader.marks).await?;
+        let ledger = from_start(log, &reader.ledger).await?;
+        Ok(Knowledge { marks, ledger, through: Position::START, known: HashMap::new() })
+    }
+
+    /// Reads on to the end of L: checkpoints first, so that what they stand on is found behind them.
+    pub async fn read_on(&mut self, log: &dyn Log<Typed>, reader: &ReaderTopics, pending: &Pending) -> Result<()> {
+        let (through, known) = (&mut self.through, &mut self.known);
+        let high = log.bounds(&reader.marks).await?.high;
+        let mark = |delivered: &Delivered<Typed>| {
+            if let Some(Record::ReaderMark(mark)) = delivered.payload.as_deref() {
+                *through = mark.pos;
+            }
+        };
+        self.marks.read_to(high, mark).await?;
+        let high = log.bounds(&reader.ledger).await?.high;
+        let take = |delivered: &Delivered<Typed>| match delivered.payload.as_deref() {
+            Some(Record::Known(record)) if pending.contains(&record.key) => {
+                known.insert(record.key.clone(), record.known.clone());
+            }
+            _ => {}
+        };
+        self.ledger.read_to(high, take).await
+    }
+}
+
+async fn from_start(log: &dyn Log<Typed>, at: &Partition) -> Result<Folded> {
+    let low = log.bounds(at).await?.low;
+    Folded::open(log, at, low, Validity::default()).await
+}

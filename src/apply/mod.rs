@@ -1,0 +1,311 @@
+//! Canonical versions go to LOG platforms under their ledger (protocol.md §6). A sink has no claim:
+//! the ledger, read again under lock, is its only fence, so any number of sinks may run. Every
+//! version ends with a fate; offsets follow effects (P4, P5).
+
+pub mod decide;
+pub mod knowledge;
+
+use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};
+use crate::event::{ActorId, Canonical, Fp, Key, Link, Position, Record, Validity};
+use crate::guard;
+use crate::ledger::pending::{Pending, Why};
+use crate::runtime::clock::Clock;
+use crate::runtime::error::{Code, Error, Result};
+use crate::topic::owner::Folded;
+use crate::topic::{Committed, Delivered, Log, Membership, Partition, Typed};
+use decide::{decide, end_dirty};
+use knowledge::Knowledge;
+use std::sync::Arc;
+
+/// What a sink needs to know.
+pub struct Sink {
+    /// The log.
+    pub log: Arc<dyn Log<Typed>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The platform's actor, whose own writes come back acknowledged.
+    pub me: ActorId,
+    /// The collection.
+    pub collection: CollectionNo,
+    /// D.
+    pub dataset: Partition,
+    /// Where the platform's reader writes; `None` if it has none.
+    pub reader: Option<ReaderTopics>,
+    /// Milliseconds between looks at what waits.
+    pub retry_every_ms: u64,
+    /// How many versions may wait before the partition does (sink-2, sink-4).
+    pub pending_max: usize,
+}
+
+/// Where a platform's reader writes what it knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReaderTopics {
+    /// L of the sink's partition: RS.
+    pub ledger: Partition,
+    /// The first L: checkpoints (claim-9).
+    pub marks: Partition,
+}
+
+/// How many versions ended how, since they were counted last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fates {
+    /// Written or adopted.
+    pub applied: u64,
+    /// The platform was at or beyond them.
+    pub skipped: u64,
+    /// Wait for the reader or for a lock.
+    pub held: u64,
+    /// The store refuses them.
+    pub parked: u64,
+}
+
+/// A sink at work on its partition.
+pub struct Applying<'a> {
+    sink: &'a Sink,
+    rows: Box<dyn Rows>,
+    pending: Pending,
+    knowledge: Option<Knowledge>,
+    /// Read up to here; the chain before it is known to be valid.
+    read: Link,
+    committed: Link,
+    retry_ms: u64,
+    /// Counted since the last call of `take_fates`.
+    fates: Fates,
+}
+
+impl Sink {
+    /// Starts where the group left off, and returns the place to read D from (claim-1).
+    pub async fn start(&self, rows: Box<dyn Rows>, member: &dyn Membership) -> Result<(Applying<'_>, Folded)> {
+        let link = match member.committed(&self.dataset).await? {
+            Some(committed) => link_of(&committed)?,
+            None => Link::default(),
+        };
+        let chain = Validity { tip: (link.seq, link.id), ..Validity::default() };
+        let folded = Folded::open(&*self.log, &self.dataset, link.offset, chain).await?;
+        let applying = Applying {
+            sink: self,
+            rows,
+            pending: Pending::default(),
+            knowledge: None,
+            read: link,
+            committed: link,
+            retry_ms: 0,
+            fates: Fates::default(),
+        };
+        Ok((applying, folded))
+    }
+}
+
+impl Applying<'_> {
+    /// Whether so much waits that nothing more may be read.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= self.sink.pending_max
+    }
+
+    /// When what waits is looked at again, in milliseconds since 1970.
+    #[must_use]
+    pub fn due_ms(&self) -> u64 {
+        if self.pending.is_empty() { u64::MAX } else { self.retry_ms }
+    }
+
+    /// What became of versions since the last call.
+    pub fn take_fates(&mut self) -> Fates {
+        Fates { held: self.pending.len() as u64, ..std::mem::take(&mut self.fates) }
+    }
+
+    /// Applies a batch of D. Of several versions of a key only the newest is written.
+    pub async fn apply(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Result<()> {
+        let mut newest: Vec<Arc<Canonical>> = Vec::new();
+        for (delivered, valid) in batch {
+            let valid = valid || !guard!("claim-void", true);
+            self.read.offset = delivered.offset + 1;
+            let Some(Record::Canonical(version)) = delivered.payload.as_deref().filter(|_| valid) else { continue };
+            self.read = Link { offset: delivered.offset + 1, seq: version.seq, id: version.id };
+            self.pending.take_over(version, delivered.offset);
+            self.fates.skipped += u64::from(replace(&mut newest, version));
+        }
+        self.work(newest, false).await
+    }
+
+    /// Looks again at what waits: deferred keys, and DIRTY keys the reader has caught up with.
+    pub async fn retry(&mut self) -> Result<()> {
+        self.retry_ms = self.sink.clock.now_ms() + self.sink.retry_every_ms;
+        if let (Some(reader), true) = (&self.sink.reader, self.pending.any_dirty()) {
+            let knowledge = match self.knowledge.take() {
+                Some(knowledge) if !self.pending.has_new_dirty() => knowledge,
+                _ => Knowledge::open(&*self.sink.log, reader).await?,
+            };
+            let knowledge = self.knowledge.insert(knowledge);
+            self.pending.known_dirty();
+            knowledge.read_on(&*self.sink.log, reader, &self.pending).await?;
+        } else {
+            self.knowledge = None;
+        }
+        let versions = self.pending.versions();
+        self.work(versions, true).await
+    }
+
+    /// One transaction of the store: lock, decide, write, commit.
+    async fn work(&mut self, versions: Vec<Arc<Canonical>>, again: bool) -> Result<()> {
+        let versions = self.without_replays(versions).await?;
+        let mut prepared = Vec::with_capacity(versions.len());
+        for version in versions {
+            match self.rows.norm(self.sink.collection, &version) {
+                Ok(fp) => prepared.push((version, fp)),
+                Err(error) => self.park(&version, error.to_string()),
+            }
+        }
+        if prepared.is_empty() {
+            return Ok(());
+        }
+        // Locks are taken in key order, so that two writers never wait for each other (sink-2).
+        prepared.sort_by(|a, b| a.0.key.cmp(&b.0.key));
+        let keys: Vec<Key> = prepared.iter().map(|(version, _)| version.key.clone()).collect();
+        let locked = self.rows.lock(self.sink.collection, &keys).await?;
+        let at = locked.position();
+        let judge = Judge { sink: self.sink, pending: &self.pending, knowledge: self.knowledge.as_ref(), again };
+        let plan: Vec<(Planned, Fp)> = prepared
+            .into_iter()
+            .enumerate()
+            .map(|(index, (version, fp))| judge.plan(version, fp, &*locked, index))
+            .collect();
+        let (planned, contents): (Vec<Planned>, Vec<Fp>) = plan.into_iter().unzip();
+        let written = locked.write(&planned).await?;
+        for ((planned, content), written) in planned.into_iter().zip(contents).zip(written) {
+            self.settle(planned, content, written, at);
+        }
+        Ok(())
+    }
+
+    /// sink-1: what the ledger says is done is dropped before any lock is taken.
+    async fn without_replays(&mut self, mut versions: Vec<Arc<Canonical>>) -> Result<Vec<Arc<Canonical>>> {
+        if versions.is_empty() {
+            return Ok(versions);
+        }
+        let keys: Vec<Key> = versions.iter().map(|v| v.key.clone()).collect();
+        let ledger = self.rows.ledger(self.sink.collection, &keys).await?;
+        let mut done = ledger.iter().zip(&versions).map(|(l, v)| l.as_ref().is_some_and(|l| l.seq >= v.seq));
+        let done: Vec<bool> = done.by_ref().collect();
+        let mut index = 0;
+        versions.retain(|version| {
+            let drop = guard!("sink-1", done.get(index).copied().unwrap_or(false));
+            index += 1;
+            if drop {
+                self.pending.settle(&version.key);
+                self.fates.skipped += 1;
+            }
+            !drop
+        });
+        Ok(versions)
+    }
+
+    /// The fate of one version.
+    fn settle(&mut self, planned: Planned, content: Fp, written: Written, at: Position) {
+        let Planned { version, act, .. } = planned;
+        match (act, written) {
+            (_, Written::Refused(why)) => self.park(&version, why),
+            (Act::Skip, Written::Done) => {
+                self.pending.settle(&version.key);
+                self.fates.skipped += 1;
+            }
+            (Act::Adopt | Act::Write, Written::Done) => {
+                self.pending.settle(&version.key);
+                self.fates.applied += 1;
+            }
+            // The row moved under the lock: everything is open again.
+            (Act::Adopt | Act::Write, Written::Dirty) | (Act::Defer, _) => self.hold(version, Why::Busy),
+            // What was put into the log stands behind everything seen here: wait for the reader.
+            (Act::Dirty | Act::Observe | Act::Skip, _) => self.hold(version, Why::Dirty { seen: content, at }),
+        }
+    }
+
+    fn hold(&mut self, version: Arc<Canonical>, why: Why) {
+        self.pending.hold(version, why);
+        let now_ms = self.sink.clock.now_ms();
+        if self.retry_ms <= now_ms {
+            self.retry_ms = now_ms + self.sink.retry_every_ms;
+        }
+    }
+
+    fn park(&mut self, version: &Arc<Canonical>, why: String) {
+        self.fates.parked += 1;
+        self.pending.hold(version.clone(), Why::Parked(why));
+    }
+
+    /// Records what is finished: up to the oldest version that waits (sink-4, sink-7).
+    pub async fn commit(&mut self, member: &dyn Membership) -> Result<()> {
+        let link = self.pending.oldest().unwrap_or(self.read);
+        if link != self.committed {
+            member.commit(&self.sink.dataset, committed_of(link)).await?;
+            self.committed = link;
+        }
+        Ok(())
+    }
+}
+
+/// Decides with everything a sink knows.
+struct Judge<'a> {
+    sink: &'a Sink,
+    pending: &'a Pending,
+    knowledge: Option<&'a Knowledge>,
+    again: bool,
+}
+
+impl Judge<'_> {
+    /// The plan for a version, and the content it was decided on.
+    fn plan(&self, version: Arc<Canonical>, fp: Fp, locked: &dyn Locked, index: usize) -> (Planned, Fp) {
+        let seen = locked.seen(index);
+        let content = match &seen {
+            Seen::Row { fp, .. } => *fp,
+            Seen::Busy => Fp::ABSENT,
+        };
+        let mut act = decide(self.sink.me, &version, fp, &seen);
+        if act == Act::Dirty && self.again {
+            act = self.end_dirty(&version, content);
+        }
+        (Planned { version, fp, act }, content)
+    }
+
+    /// sink-4: only once the reader's durable position has passed the place at which this very
+    /// content was seen.
+    fn end_dirty(&self, version: &Canonical, content: Fp) -> Act {
+        let Some(Why::Dirty { seen, at }) = self.pending.why(&version.key) else { return Act::Dirty };
+        let Some(knowledge) = self.knowledge else { return Act::Dirty };
+        let passed = knowledge.through >= *at && *seen == content;
+        if guard!("sink-4", !passed) {
+            return Act::Dirty;
+        }
+        end_dirty(self.sink.me, version, content, knowledge.known.get(&version.key))
+    }
+}
+
+/// Keeps only the newest version per key; returns whether one was replaced.
+fn replace(newest: &mut Vec<Arc<Canonical>>, version: &Arc<Canonical>) -> bool {
+    match newest.iter_mut().find(|v| v.key == version.key) {
+        Some(older) => {
+            *older = version.clone();
+            true
+        }
+        None => {
+            newest.push(version.clone());
+            false
+        }
+    }
+}
+
+fn committed_of(link: Link) -> Committed {
+    let metadata = [link.seq.to_be_bytes(), link.id.to_be_bytes()].concat().into();
+    Committed { offset: link.offset, metadata }
+}
+
+fn link_of(committed: &Committed) -> Result<Link> {
+    let number = |range: std::ops::Range<usize>| {
+        let bytes: Option<[u8; 8]> = committed.metadata.get(range).and_then(|b| b.try_into().ok());
+        bytes.map(u64::from_be_bytes).ok_or_else(|| {
+            let what = "the group's committed metadata is not driftless' own: another consumer uses its name";
+            Error::new(Code::RecordUndecodable, what)
+        })
+    };
+    Ok(Link { offset: committed.offset, seq: number(0..8)?, id: number(8..16)? })
+}

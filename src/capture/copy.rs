@@ -1,0 +1,68 @@
+//! The first copy of what a LOG platform already holds, while its log is being read (who-5, who-6).
+//! A chunk of rows is read as of a position P, held until the log is folded up to P, and then
+//! published but for the rows the log has shown since. So a copy can be interrupted and go on behind
+//! the last key published, and never brings an old image back.
+
+use super::Owned;
+use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot};
+use crate::event::{Copying, Position};
+use crate::runtime::error::Result;
+
+/// The collection being copied.
+pub struct Copy {
+    collection: CollectionNo,
+    snapshot: Box<dyn Snapshot>,
+    chunk: Option<Vec<Copied>>,
+}
+
+impl Copy {
+    /// The next collection that is not copied yet; `None` if all are.
+    pub async fn begin(owned: &Owned<'_>) -> Result<Option<Copy>> {
+        let open = owned.copied.iter().position(|c| *c != Copying::Done);
+        let Some(collection) = open.and_then(|c| CollectionNo::try_from(c).ok()) else { return Ok(None) };
+        let after = match owned.copied.get(usize::from(collection)) {
+            Some(Copying::Through(key)) => Some(key),
+            _ => None,
+        };
+        let snapshot = owned.capture.platform.snapshot(collection, after).await?;
+        Ok(Some(Copy { collection, snapshot, chunk: None }))
+    }
+
+    /// Whether a chunk is held that the log has not reached yet.
+    #[must_use]
+    pub fn waits(&self, owned: &Owned<'_>) -> bool {
+        self.chunk.is_some() && owned.through < self.snapshot.position()
+    }
+
+    /// Reads a chunk, or publishes the one it holds. Returns whether the collection is finished.
+    pub async fn proceed(&mut self, owned: &mut Owned<'_>, limit: BatchLimit) -> Result<bool> {
+        let Some(rows) = self.chunk.take() else {
+            self.chunk = self.snapshot.next(limit).await?;
+            let finished = self.chunk.is_none();
+            if finished {
+                owned.note(self.collection, Copying::Done);
+            }
+            return Ok(finished);
+        };
+        let through = rows.last().map(|row| Copying::Through(row.key.clone()));
+        owned.publish_copied(&rows, self.snapshot.position());
+        through.into_iter().for_each(|through| owned.note(self.collection, through));
+        Ok(false)
+    }
+}
+
+impl Owned<'_> {
+    fn publish_copied(&mut self, rows: &[Copied], at: Position) {
+        let proposals = self.fold.copied(rows, at, self.capture.clock.now_ms(), self.stamp);
+        self.send(proposals);
+    }
+
+    fn note(&mut self, collection: CollectionNo, copying: Copying) {
+        if let Some(state) = self.copied.get_mut(usize::from(collection)) {
+            *state = copying;
+        }
+        // A checkpoint is due, although no position moved.
+        self.marked_ms = 0;
+        self.marked = Position::START;
+    }
+}

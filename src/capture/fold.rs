@@ -1,0 +1,262 @@
+//! A LOG platform's committed changes become proposals: a pure fold over the log (protocol.md §5).
+//! The context of a change comes from its place in the log, never from how the ledger looks now:
+//! comparing an image with the *current* ledger makes echoes bounce for ever (correctness.md §3.1).
+
+use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
+use crate::event::{
+    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Row, SchemaId, Stamp, Txn,
+};
+use crate::guard;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// How far a source's clock may be ahead of ours before its times are clamped (value-3).
+pub const CLOCK_AHEAD_MAX_MS: u64 = 500;
+
+/// What the reader knows at its place in the log.
+pub struct Fold {
+    /// Whose changes these are.
+    pub me: ActorId,
+    /// The schema of each collection.
+    pub schemas: Vec<SchemaId>,
+    /// The partition (of all collections' partitions) each key belongs to.
+    pub partition_of: Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>,
+    /// RS: what each row contains, per collection.
+    pub known: HashMap<(CollectionNo, Key), Known>,
+    /// Newest counter used, per partition.
+    pub ctr: Vec<Ctr>,
+    /// Newest position published, per partition.
+    pub lastpos: Vec<Position>,
+    /// Rows whose knowledge moved since the last checkpoint.
+    pub moved: HashSet<(CollectionNo, Key)>,
+    /// What was published already, in log order: read back, never computed again (read-12).
+    pub published: Published,
+}
+
+/// My own proposals, read back from C after a restart.
+#[derive(Default)]
+pub struct Published {
+    /// Changes, by partition and position.
+    pub changes: HashMap<(usize, Position), Known>,
+    /// Copies, which stand in no log: they move RS at their position.
+    pub copies: BTreeMap<Position, Vec<(CollectionNo, Key, Known)>>,
+}
+
+/// A proposal and the partition it goes to.
+pub type Addressed = (usize, Proposal);
+
+impl Fold {
+    /// Whether re-reading what was published is not finished yet (read-13).
+    #[must_use]
+    pub fn rereading(&self, through: Position) -> bool {
+        self.lastpos.iter().any(|last| through < *last)
+    }
+
+    /// Folds a transaction; returns what is to be published, in order.
+    pub fn transaction(&mut self, txn: &Transaction, now_ms: u64, stamp: Stamp) -> Vec<Addressed> {
+        self.pass_copies(Position::new(txn.commit, txn.first));
+        // read-3: ledger rows of a transaction fold first.
+        let ledger: HashMap<(CollectionNo, &Key), &LedgerEntry> = txn
+            .changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Ledger { collection, key, entry: Some(entry) } => Some(((*collection, key), entry)),
+                _ => None,
+            })
+            .collect();
+        for (&(collection, key), entry) in &ledger {
+            self.sink_wrote(collection, key, entry, Position::new(txn.commit, txn.first));
+        }
+        let last = last_images(txn);
+        let mut proposals = Vec::new();
+        for (ordinal, change) in (txn.first..).zip(&txn.changes) {
+            let at = Position::new(txn.commit, ordinal);
+            let Some(image) = Image::of(change) else { continue };
+            let row = (image.collection, image.key);
+            let tag = ledger.get(&row);
+            // read-1: beside a ledger row only the key's last image of the transaction counts …
+            if tag.is_some() && last.get(&row) != Some(&ordinal) {
+                continue;
+            }
+            // … and it is our own sink's if it is what the ledger row says.
+            if guard!("read-1", tag.is_some_and(|entry| entry.fp == image.fp)) {
+                continue;
+            }
+            proposals.extend(self.local(&image, at, txn, now_ms, stamp));
+        }
+        proposals
+    }
+
+    /// Folds rows of a first copy, found at `at`; what the log has shown since is not published
+    /// again (who-5).
+    pub fn copied(&mut self, rows: &[Copied], at: Position, now_ms: u64, stamp: Stamp) -> Vec<Addressed> {
+        let mut proposals = Vec::new();
+        for row in rows {
+            let known = self.known.get(&(row.collection, row.key.clone()));
+            if guard!("who-5", known.is_some_and(|k| k.pos > at || k.fp == row.fp)) {
+                continue;
+            }
+            let image = Image {
+                collection: row.collection,
+                key: &row.key,
+                op: Op::Read,
+                value: Some(&row.row),
+                fp: row.fp,
+                before: None,
+            };
+            proposals.push(self.propose(&image, at, None, row.time_ms, now_ms, stamp));
+        }
+        proposals
+    }
+
+    /// The sink put a canonical version there: the row contains what the ledger row says, and my own
+    /// newest change; without the join my next write would conflict with my own last one (read-1).
+    fn sink_wrote(&mut self, collection: CollectionNo, key: &Key, entry: &LedgerEntry, at: Position) {
+        let known = self.known.entry((collection, key.clone())).or_default();
+        let mine = Dot { actor: self.me, ctr: known.vv.get(self.me) };
+        let vv = if guard!("read-1-join", true) { entry.vv.with(mine) } else { entry.vv.clone() };
+        *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp: entry.fp, ts: entry.ts, pos: at };
+        self.moved.insert((collection, key.clone()));
+    }
+
+    /// A change of somebody else than our sink: published, unless it was before.
+    fn local(
+        &mut self,
+        image: &Image<'_>,
+        at: Position,
+        txn: &Transaction,
+        now_ms: u64,
+        stamp: Stamp,
+    ) -> Option<Addressed> {
+        let partition = (self.partition_of)(image.collection, image.key);
+        let last = self.lastpos.get(partition).copied().unwrap_or_default();
+        if guard!("read-12", at <= last) {
+            // Published by an earlier life of this reader, or seen as no change by it.
+            if let Some(known) = self.published.changes.remove(&(partition, at)) {
+                self.learn(image.collection, image.key, known);
+            }
+            return None;
+        }
+        let idx = u32::try_from(at.ordinal).unwrap_or(u32::MAX);
+        let place = Some(Txn { id: txn.commit, idx });
+        Some(self.propose(image, at, place, txn.time_ms, now_ms, stamp))
+    }
+
+    fn propose(
+        &mut self,
+        image: &Image<'_>,
+        at: Position,
+        txn: Option<Txn>,
+        time_ms: u64,
+        now_ms: u64,
+        stamp: Stamp,
+    ) -> Addressed {
+        let partition = (self.partition_of)(image.collection, image.key);
+        let base = self.known.get(&(image.collection, image.key.clone())).cloned().unwrap_or_default();
+        let ctr = self.ctr.get(partition).copied().unwrap_or(0) + 1;
+        if let Some(newest) = self.ctr.get_mut(partition) {
+            *newest = ctr;
+        }
+        if let Some(last) = self.lastpos.get_mut(partition) {
+            *last = at.max(*last);
+        }
+        let dot = Dot { actor: self.me, ctr };
+        let proposal = Proposal {
+            stamp,
+            key: image.key.clone(),
+            dot,
+            ctx: base.vv.clone(),
+            base_seq: base.base_seq,
+            base_tomb: base.base_tomb,
+            ts: write_time(base.ts, time_ms, now_ms),
+            op: image.op,
+            fp: image.fp,
+            fp_local: image.fp,
+            schema: self.schemas.get(usize::from(image.collection)).copied().unwrap_or_default(),
+            value: image.value.cloned(),
+            before: image.before.cloned(),
+            txn,
+            src_pos: at,
+            rev: 0,
+            entry: None,
+            ambiguous_base: false,
+        };
+        self.learn(image.collection, image.key, known_after(&proposal));
+        (partition, proposal)
+    }
+
+    fn learn(&mut self, collection: CollectionNo, key: &Key, known: Known) {
+        self.known.insert((collection, key.clone()), known);
+        self.moved.insert((collection, key.clone()));
+    }
+
+    /// Copies of an earlier life that stand before `at` in log order move RS now.
+    fn pass_copies(&mut self, at: Position) {
+        while let Some(entry) = self.published.copies.first_entry().filter(|e| *e.key() < at) {
+            for (collection, key, known) in entry.remove() {
+                self.learn(collection, &key, known);
+            }
+        }
+    }
+
+    /// All copies of an earlier life move RS: nothing is left to re-read.
+    pub fn pass_all_copies(&mut self) {
+        self.pass_copies(Position::new(u64::MAX, u64::MAX));
+    }
+}
+
+/// What is known of a row once `proposal` is published: its context and its dot (read-2).
+#[must_use]
+pub fn known_after(proposal: &Proposal) -> Known {
+    Known {
+        vv: proposal.ctx.with(proposal.dot),
+        base_seq: proposal.base_seq,
+        base_tomb: proposal.base_tomb,
+        fp: proposal.fp,
+        ts: proposal.ts,
+        pos: proposal.src_pos,
+    }
+}
+
+/// value-3: the source's time, but after the version it changes and not far ahead of our clock.
+/// Where the two bounds cross, the lower one wins.
+#[must_use]
+pub fn write_time(base: Hlc, time_ms: u64, now_ms: u64) -> Hlc {
+    Hlc::from_ms(time_ms.min(now_ms + CLOCK_AHEAD_MAX_MS)).max(base.tick())
+}
+
+/// The ordinal of each row's last image in a transaction.
+fn last_images(txn: &Transaction) -> HashMap<(CollectionNo, &Key), u64> {
+    let images = (txn.first..).zip(&txn.changes);
+    images.filter_map(|(ordinal, change)| Image::of(change).map(|i| ((i.collection, i.key), ordinal))).collect()
+}
+
+/// A change that shows content.
+struct Image<'a> {
+    collection: CollectionNo,
+    key: &'a Key,
+    op: Op,
+    value: Option<&'a Arc<Row>>,
+    fp: Fp,
+    before: Option<&'a Arc<Row>>,
+}
+
+impl<'a> Image<'a> {
+    fn of(change: &'a Change) -> Option<Self> {
+        match change {
+            Change::Row { collection, key, after, fp, before } => Some(Image {
+                collection: *collection,
+                key,
+                op: if after.is_some() { Op::Put } else { Op::Delete },
+                value: after.as_ref(),
+                fp: *fp,
+                before: before.as_ref(),
+            }),
+            // sink-8: an edit no log showed is met here, in log order.
+            Change::Observed { collection, key, image, fp } => {
+                Some(Image { collection: *collection, key, op: Op::Read, value: image.as_ref(), fp: *fp, before: None })
+            }
+            Change::Ledger { .. } => None,
+        }
+    }
+}

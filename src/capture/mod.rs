@@ -1,0 +1,355 @@
+//! A LOG platform's committed changes become proposals in `.changes`: the reader's ownership of its
+//! platform (protocol.md §5, claim-9). An event is durable before its position (P1), a position is
+//! durable and valid before the source may discard (P2), and what was published is read back from
+//! the log, never computed again (read-12).
+
+pub mod copy;
+pub mod fold;
+
+use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
+use crate::event::{
+    ActorId, Copying, Key, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, SchemaId, Stamp, Validity,
+};
+use crate::guard;
+use crate::runtime::clock::Clock;
+use crate::runtime::error::Result;
+use crate::topic::message::{Newest, message};
+use crate::topic::owner::{Bid, Folded, Writer, claim};
+use crate::topic::{Delivered, Log, Partition, Session, Typed};
+use fold::{Addressed, Fold, Published, known_after};
+use futures_util::future::select_all;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One partition of one collection, as its writer sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lane {
+    /// Its collection.
+    pub collection: CollectionNo,
+    /// C.
+    pub changes: Partition,
+    /// L of the platform.
+    pub ledger: Partition,
+}
+
+/// Which lane a key belongs to.
+pub type LaneOf = Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>;
+
+/// What a reader needs to know before it owns anything.
+pub struct Capture {
+    /// The log.
+    pub log: Arc<dyn Log<Typed>>,
+    /// Time, and unique numbers.
+    pub clock: Arc<dyn Clock>,
+    /// The platform.
+    pub platform: Arc<dyn LogPlatform>,
+    /// Whose changes these are.
+    pub me: ActorId,
+    /// All partitions of all collections; the first one holds the checkpoint.
+    pub lanes: Vec<Lane>,
+    /// The lane of a key.
+    pub lane_of: LaneOf,
+    /// The schema of each collection.
+    pub schemas: Vec<SchemaId>,
+    /// Milliseconds between checkpoints.
+    pub checkpoint_every_ms: u64,
+}
+
+/// An owned platform.
+pub struct Owned<'a> {
+    capture: &'a Capture,
+    stamp: Stamp,
+    fold: Fold,
+    changes: Vec<Writer>,
+    ledgers: Vec<Writer>,
+    newest: Newest,
+    number: u64,
+    copied: Vec<Copying>,
+    /// Everything up to here is folded.
+    through: Position,
+    /// What the newest checkpoint says.
+    marked: Position,
+    marked_ms: u64,
+}
+
+/// What L says.
+#[derive(Default)]
+struct Restored {
+    known: HashMap<(usize, Key), crate::event::Known>,
+    mark: Option<ReaderMark>,
+    newest: Newest,
+}
+
+impl Capture {
+    /// claim-5, claim-9: elected in the first L, then the same epoch in all other L, then all C.
+    pub async fn take_over(&self) -> Result<Owned<'_>> {
+        let session = self.log.session().await?;
+        let owner = self.clock.fresh_id();
+        loop {
+            if let Some(owned) = self.try_take_over(&session, owner).await? {
+                return Ok(owned);
+            }
+        }
+    }
+
+    async fn try_take_over(&self, session: &Arc<dyn Session<Typed>>, owner: u128) -> Result<Option<Owned<'_>>> {
+        let role = Role::Writer(self.me.platform());
+        let (mut restored, mut ledgers, mut stamp) = (Restored::default(), Vec::new(), None::<Stamp>);
+        for (lane, Lane { ledger, .. }) in self.lanes.iter().enumerate() {
+            let mut folded = Folded::open(&*self.log, ledger, 0, Validity::default()).await?;
+            if let Some(stamp) = stamp {
+                let high = self.log.bounds(ledger).await?.high;
+                folded.read_to(high, |d| restored.take(lane, d)).await?;
+                if folded.validity.owners.get(&role).is_some_and(|o| o.epoch >= stamp.epoch) {
+                    return Ok(None);
+                }
+            }
+            let bid = Bid { at: ledger, role, owner, epoch: stamp.map(|s| s.epoch) };
+            let won = claim(&*self.log, session, &mut folded, &bid, |d| restored.take(lane, d)).await?;
+            let Some(won) = won else { return Ok(None) };
+            stamp = Some(won);
+            ledgers.push(Writer::sole(self.log.clone(), session.clone(), ledger.clone(), &folded));
+        }
+        let stamp = stamp.unwrap_or_default();
+        let mut fold = self.fold_of(&restored);
+        let mut changes = Vec::new();
+        for lane in 0..self.lanes.len() {
+            let Some(writer) = self.claim_changes(lane, session, stamp, &restored, &mut fold).await? else {
+                return Ok(None);
+            };
+            changes.push(writer);
+        }
+        Ok(Some(self.owned(restored, stamp, fold, changes, ledgers)))
+    }
+
+    /// Claims C of a lane, and reads back what I published there (read-12).
+    async fn claim_changes(
+        &self,
+        lane: usize,
+        session: &Arc<dyn Session<Typed>>,
+        stamp: Stamp,
+        restored: &Restored,
+        fold: &mut Fold,
+    ) -> Result<Option<Writer>> {
+        let Some(Lane { changes, collection, .. }) = self.lanes.get(lane) else { return Ok(None) };
+        let role = Role::Writer(self.me.platform());
+        let (from, validity) = restored.mark.as_ref().map_or((0, Validity::default()), |mark| {
+            let ctr = mark.ctr.get(lane).copied().unwrap_or(0);
+            let validity =
+                Validity { owners: [(role, mark.stamp)].into(), last: [(self.me, ctr)].into(), ..Validity::default() };
+            (mark.cpos.get(lane).copied().unwrap_or(0), validity)
+        });
+        let mut folded = Folded::open(&*self.log, changes, from, validity).await?;
+        let bid = Bid { at: changes, role, owner: stamp.owner, epoch: Some(stamp.epoch) };
+        let mut take = |delivered: &Delivered<Typed>| {
+            if let Some(Record::Proposal(proposal)) = delivered.payload.as_deref() {
+                if proposal.dot.actor == self.me {
+                    read_back(fold, lane, *collection, proposal);
+                }
+            }
+        };
+        let won = claim(&*self.log, session, &mut folded, &bid, &mut take).await?;
+        Ok(won.map(|_| Writer::shared(self.log.clone(), session.clone(), changes.clone(), &folded)))
+    }
+
+    fn fold_of(&self, restored: &Restored) -> Fold {
+        let lanes = self.lanes.len();
+        let collection = |lane: usize| self.lanes.get(lane).map_or(0, |l| l.collection);
+        let mark = restored.mark.as_ref();
+        Fold {
+            me: self.me,
+            schemas: self.schemas.clone(),
+            partition_of: self.lane_of.clone(),
+            known: restored
+                .known
+                .iter()
+                .map(|((lane, key), k)| ((collection(*lane), key.clone()), k.clone()))
+                .collect(),
+            ctr: mark.map_or_else(|| vec![0; lanes], |m| m.ctr.clone()),
+            lastpos: mark.map_or_else(|| vec![Position::START; lanes], |m| m.lastpos.clone()),
+            moved: Default::default(),
+            published: Published::default(),
+        }
+    }
+
+    fn owned(
+        &self,
+        restored: Restored,
+        stamp: Stamp,
+        fold: Fold,
+        changes: Vec<Writer>,
+        ledgers: Vec<Writer>,
+    ) -> Owned<'_> {
+        let collections = self.schemas.len();
+        let mark = restored.mark;
+        Owned {
+            capture: self,
+            stamp,
+            fold,
+            changes,
+            ledgers,
+            newest: restored.newest,
+            number: mark.as_ref().map_or(0, |m| m.number),
+            copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
+            through: mark.as_ref().map_or(Position::START, |m| m.pos),
+            marked: mark.as_ref().map_or(Position::START, |m| m.pos),
+            marked_ms: self.clock.now_ms(),
+        }
+    }
+}
+
+impl Restored {
+    /// Takes a valid record of L.
+    fn take(&mut self, lane: usize, delivered: &Delivered<Typed>) {
+        match delivered.payload.as_deref() {
+            Some(Record::Known(record)) => {
+                let known = self.known.entry((lane, record.key.clone())).or_default();
+                if record.known.pos >= known.pos {
+                    *known = record.known.clone();
+                    self.newest.replace(lane_key(lane, &record.key), &delivered.key);
+                }
+            }
+            Some(Record::ReaderMark(mark)) if self.mark.as_ref().is_none_or(|m| m.number < mark.number) => {
+                self.mark = Some((**mark).clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn lane_key(lane: usize, key: &Key) -> bytes::Bytes {
+    [&lane.to_be_bytes()[..], &key.0].concat().into()
+}
+
+/// A proposal of an earlier life: its dot is used, its position published.
+fn read_back(fold: &mut Fold, lane: usize, collection: CollectionNo, proposal: &Proposal) {
+    if let Some(ctr) = fold.ctr.get_mut(lane) {
+        *ctr = proposal.dot.ctr.max(*ctr);
+    }
+    if let Some(last) = fold.lastpos.get_mut(lane) {
+        *last = proposal.src_pos.max(*last);
+    }
+    let known = known_after(proposal);
+    if proposal.op == Op::Read && proposal.txn.is_none() {
+        let copies = fold.published.copies.entry(proposal.src_pos).or_default();
+        copies.push((collection, proposal.key.clone(), known));
+    } else {
+        fold.published.changes.insert((lane, proposal.src_pos), known);
+    }
+}
+
+impl Owned<'_> {
+    /// Where to read the source from: behind the newest checkpoint. At the very first start that is
+    /// where the log stands now, made durable before anything else happens.
+    pub async fn start(&mut self) -> Result<Position> {
+        if self.number == 0 {
+            self.through = self.capture.platform.position().await?;
+            self.mark().await?;
+        }
+        Ok(self.through)
+    }
+
+    /// Folds what the source returned and publishes it; in flight when this returns.
+    pub fn publish(&mut self, batch: &ReadBatch) {
+        let now_ms = self.capture.clock.now_ms();
+        let mut proposals = Vec::new();
+        for transaction in &batch.transactions {
+            proposals.extend(self.fold.transaction(transaction, now_ms, self.stamp));
+        }
+        self.through = self.through.max(batch.through);
+        if !self.fold.rereading(self.through) {
+            self.fold.pass_all_copies();
+        }
+        self.send(proposals);
+    }
+
+    fn send(&mut self, proposals: Vec<Addressed>) {
+        let mut batches: Vec<Vec<_>> = self.changes.iter().map(|_| Vec::new()).collect();
+        for (lane, proposal) in proposals {
+            if let Some(batch) = batches.get_mut(lane) {
+                batch.push(message(Arc::new(Record::Proposal(Box::new(proposal)))));
+            }
+        }
+        self.changes.iter_mut().zip(batches).for_each(|(writer, batch)| writer.send(batch));
+    }
+
+    /// Waits until some append is answered; for ever if none is in flight. Cancel-safe.
+    pub async fn acked(&mut self) {
+        let acks = self.changes.iter_mut().map(|writer| Box::pin(writer.acked()));
+        select_all(acks).await;
+    }
+
+    /// Takes the answers there are. An append that failed ends this ownership (claim-2).
+    pub async fn confirm(&mut self) -> Result<()> {
+        for writer in &mut self.changes {
+            if writer.in_flight() && writer.is_acked() {
+                writer.settle().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When the next checkpoint is due, in milliseconds since 1970; never while nothing moved.
+    #[must_use]
+    pub fn due_ms(&self) -> u64 {
+        let idle = self.through == self.marked && self.fold.moved.is_empty();
+        if idle { u64::MAX } else { self.marked_ms.saturating_add(self.capture.checkpoint_every_ms) }
+    }
+
+    /// Writes a checkpoint; returns the position the source may discard up to, if it moved.
+    pub async fn checkpoint(&mut self) -> Result<Option<Position>> {
+        self.marked_ms = self.capture.clock.now_ms();
+        // read-13: never while re-reading, and only for positions whose proposals are acknowledged.
+        if guard!("read-13", self.fold.rereading(self.through)) {
+            return Ok(None);
+        }
+        if guard!("checkpoint-after-acks", true) {
+            for writer in &mut self.changes {
+                writer.settle_all().await?;
+            }
+        }
+        let mut removals: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
+        let mut moved: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
+        for (collection, key) in std::mem::take(&mut self.fold.moved) {
+            let lane = (self.capture.lane_of)(collection, &key);
+            let Some(known) = self.fold.known.get(&(collection, key.clone())).cloned() else { continue };
+            let record = Record::Known(Box::new(KnownRecord { stamp: self.stamp, key: key.clone(), known }));
+            let entry = message(Arc::new(record));
+            if let (Some(batch), Some(removal)) = (moved.get_mut(lane), removals.get_mut(lane)) {
+                removal.extend(self.newest.replace(lane_key(lane, &key), &entry.key));
+                batch.push(entry);
+            }
+        }
+        for (writer, batch) in self.ledgers.iter_mut().zip(moved) {
+            writer.send(batch);
+        }
+        for writer in &mut self.ledgers {
+            writer.settle_all().await?;
+        }
+        self.mark().await?;
+        for (writer, batch) in self.ledgers.iter_mut().zip(removals) {
+            writer.send(batch);
+        }
+        Ok(Some(self.marked))
+    }
+
+    /// The mark, known to count when this returns (claim-4): what it says may be confirmed.
+    async fn mark(&mut self) -> Result<()> {
+        self.number += 1;
+        let mark = ReaderMark {
+            stamp: self.stamp,
+            number: self.number,
+            pos: self.through,
+            ctr: self.fold.ctr.clone(),
+            cpos: self.changes.iter().map(Writer::verified).collect(),
+            lastpos: self.fold.lastpos.clone(),
+            copied: self.copied.clone(),
+        };
+        if let Some(first) = self.ledgers.first_mut() {
+            first.send(vec![message(Arc::new(Record::ReaderMark(Box::new(mark))))]);
+            first.settle_all().await?;
+        }
+        self.marked = self.through;
+        Ok(())
+    }
+}

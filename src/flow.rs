@@ -1,0 +1,139 @@
+//! The path. A change on a platform is captured and proposed; the resolver settles proposals into
+//! the journal D; sinks and agents apply D to every platform. Each loop owns its partition by a claim
+//! in the log and holds nothing that the log does not: whatever fails, it is taken over again from
+//! there. One append is the transaction; no step writes two partitions atomically (protocol.md §3).
+//!
+//! The loops only call stages. What may be overwritten, what is an echo, who wins is decided in the
+//! pure functions of `capture::fold`, `resolve::step`, `apply::decide` and `agent::step`.
+
+use crate::agent::Agent;
+use crate::apply::Sink;
+use crate::capture::Capture;
+use crate::capture::copy::Copy;
+use crate::connectors::contract::{BatchLimit, LogPlatform};
+use crate::guard;
+use crate::runtime::clock::Clock;
+use crate::runtime::error::{Error, Remedy, Result};
+use crate::settle::Resolver;
+use crate::topic::Membership;
+use crate::topic::owner::Folded;
+use futures_util::{FutureExt, select_biased};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+
+/// The longest pause between two tries.
+const PAUSE_MS_MAX: u64 = 60_000;
+
+/// Runs a loop until it fails for good; what passes by itself is tried again (error::remedy).
+pub async fn keep<F>(clock: &dyn Clock, mut told: impl FnMut(&Error), mut attempt: impl FnMut() -> F) -> Error
+where
+    F: Future<Output = Result<Infallible>>,
+{
+    let mut pause_ms = 0;
+    loop {
+        let begun_ms = clock.now_ms();
+        let Err(error) = attempt().await;
+        let Remedy::Retry { after } = error.remedy() else { return error };
+        told(&error);
+        let lasted_ms = clock.now_ms().saturating_sub(begun_ms);
+        let first_ms = u64::try_from(after.as_millis()).unwrap_or(PAUSE_MS_MAX);
+        pause_ms = if lasted_ms > PAUSE_MS_MAX { first_ms } else { first_ms.max(pause_ms * 2).min(PAUSE_MS_MAX) };
+        clock.sleep_until(clock.now_ms() + pause_ms).await;
+    }
+}
+
+/// LOG platform → C: changes are read, folded and published; a position follows its events (P1), and
+/// the source may discard only below a durable, valid checkpoint (P2).
+pub async fn capture(capture: &Capture, limit: BatchLimit) -> Result<Infallible> {
+    let mut owned = capture.take_over().await?;
+    let mut reader = capture.platform.reader(owned.start().await?).await?;
+    let mut copy = Copy::begin(&owned).await?;
+    loop {
+        if let Some(chunk) = copy.as_mut().filter(|chunk| !chunk.waits(&owned)) {
+            if chunk.proceed(&mut owned, limit).await? {
+                copy = Copy::begin(&owned).await?;
+            }
+        }
+        let due = owned.due_ms();
+        let copying = copy.as_ref().is_some_and(|chunk| !chunk.waits(&owned));
+        select_biased! {
+            () = owned.acked().fuse() => owned.confirm().await?,
+            () = capture.clock.sleep_until(due).fuse() => {
+                if let Some(durable) = owned.checkpoint().await? {
+                    reader.release(durable).await?;
+                }
+            }
+            batch = reader.next(limit).fuse() => owned.publish(&batch?),
+            () = ready_if(copying).fuse() => {}
+        }
+    }
+}
+
+/// C → D: each proposal becomes the next canonical version of its key, or a settled conflict.
+pub async fn resolve(resolver: &Resolver, limit: BatchLimit) -> Result<Infallible> {
+    let mut journal = resolver.take_over().await?;
+    let mut inputs = resolver.log.read(&resolver.parts.changes, journal.inputs_from()).await?;
+    loop {
+        journal.tend().await?;
+        let due = journal.due_ms();
+        select_biased! {
+            () = journal.acked().fuse() => { journal.confirm().await?; }
+            batch = inputs.next(limit.rows_max).fuse() => journal.settle(batch?).await?,
+            () = resolver.clock.sleep_until(due).fuse() => {}
+        }
+    }
+}
+
+/// D → LOG platform: lock, decide, write row and ledger in one transaction, then commit the offset.
+pub async fn apply(
+    sink: &Sink,
+    platform: &dyn LogPlatform,
+    member: &dyn Membership,
+    limit: BatchLimit,
+) -> Result<Infallible> {
+    let (mut applying, mut dataset) = sink.start(platform.rows().await?, member).await?;
+    loop {
+        let due = applying.due_ms();
+        let full = applying.is_full();
+        select_biased! {
+            () = sink.clock.sleep_until(due).fuse() => applying.retry().await?,
+            batch = next_unless(full, &mut dataset, limit.rows_max).fuse() => applying.apply(batch?).await?,
+        }
+        applying.commit(member).await?;
+    }
+}
+
+/// D ⇄ HINT platform: one owner observes and applies, because both move the same ledger entry.
+pub async fn agent(agent: &Agent, limit: BatchLimit) -> Result<Infallible> {
+    let (mut owned, mut dataset) = agent.take_over().await?;
+    loop {
+        if agent.clock.now_ms() >= owned.scan_due_ms() && guard!("agent-4", true) {
+            owned.scan().await?;
+        }
+        owned.mark().await?;
+        let due = owned.due_ms();
+        let keys = select_biased! {
+            () = agent.clock.sleep_until(due).fuse() => owned.released(),
+            batch = dataset.next(limit.rows_max).fuse() => owned.receive(batch?),
+            hints = agent.store.hints(agent.collection).fuse() => hints?.into_iter().filter(|k| (agent.owns)(k)).collect(),
+        };
+        owned.work(keys).await?;
+    }
+}
+
+/// The next records of D, unless so much waits that nothing more may be taken in.
+async fn next_unless(
+    full: bool,
+    dataset: &mut Folded,
+    limit: usize,
+) -> Result<Vec<(crate::topic::Delivered<crate::topic::Typed>, bool)>> {
+    if full { std::future::pending().await } else { dataset.next(limit).await }
+}
+
+/// Ready at once, or never.
+async fn ready_if(ready: bool) {
+    if !ready {
+        pin!(std::future::pending::<()>()).await;
+    }
+}

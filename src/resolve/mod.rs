@@ -1,0 +1,261 @@
+//! The decision of what a record is: pure, one writer per partition (claim-9), a function of its
+//! input prefix alone (resolve-3). No clock, no I/O, no task. `step` decides, `PartState::fold` takes
+//! over what was decided, so that state = fold(D) by construction (resolve-12).
+
+pub mod policy;
+pub mod state;
+
+use crate::event::{
+    Ack, ActorId, Canonical, Cause, Conflict, Dot, Fp, Hlc, Join, Key, Loser, Offset, Op, Origin, Proposal, Row, Seq,
+    Side, Vv,
+};
+use crate::guard;
+use crate::runtime::error::{Code, Error, Result};
+pub use policy::{Merged, Policy};
+pub use state::PartState;
+use std::sync::Arc;
+
+/// Where ancestors come from: fetched before `step` is called (resolve-12).
+pub type Ancestor = Option<Arc<Canonical>>;
+
+/// The version `step` needs beside the state to settle a proposal; `None` if it needs none.
+#[must_use]
+pub fn wants(state: &PartState, proposal: &Proposal) -> Option<(Key, Seq)> {
+    let head = state.heads.get(&proposal.key)?;
+    let settled = head.vv.le(&proposal.ctx) || proposal.fp == head.fp;
+    let known = proposal.before.is_some() || proposal.base_seq == 0 || own_shadow(head, proposal).is_some();
+    (!settled && !known).then(|| (proposal.key.clone(), proposal.base_seq))
+}
+
+/// Settles a proposal: the next canonical version of its key. Not sealed yet (`journal::seal`).
+pub fn step(
+    state: &PartState,
+    offset: Offset,
+    proposal: &Proposal,
+    policy: &dyn Policy,
+    ancestor: &Ancestor,
+) -> Result<Canonical> {
+    let head = state.heads.get(&proposal.key);
+    let nothing = Vv::new();
+    let head_vv = head.map_or(&nothing, |h| &h.vv);
+    if head_vv.le(&proposal.ctx) {
+        return fast_forward(state, offset, proposal, head.map(|h| &**h));
+    }
+    match head {
+        Some(head) if proposal.fp == head.fp && policy.joins_equal_content() => {
+            Ok(join_equal(state, offset, proposal, head))
+        }
+        Some(head) => merge(state, offset, proposal, head, policy, ancestor),
+        None => fast_forward(state, offset, proposal, None),
+    }
+}
+
+/// The writer had the head in front of it.
+fn fast_forward(state: &PartState, offset: Offset, proposal: &Proposal, head: Option<&Canonical>) -> Result<Canonical> {
+    let (after, fp) = filled(state, proposal, head.and_then(|h| h.after.as_deref()))?;
+    let ts = head.map_or(proposal.ts, |h| proposal.ts.max(h.ts.tick()));
+    let vv = head.map_or_else(Vv::new, |h| h.vv.clone()).join(&proposal.ctx).with(proposal.dot);
+    let shadows = head.map_or_else(Vec::new, |h| shadows_without(h, proposal.dot.actor));
+    let draft = Draft { after, fp, ts, vv, by: proposal.dot.actor, cause: Cause::FastForward };
+    Ok(draft.version(state, offset, proposal, head, shadows))
+}
+
+/// Both sides say the same: no conflict, only more is contained (value-4: `by` of the head).
+fn join_equal(state: &PartState, offset: Offset, proposal: &Proposal, head: &Canonical) -> Canonical {
+    let draft = Draft {
+        after: head.after.clone(),
+        fp: head.fp,
+        ts: head.ts.max(proposal.ts),
+        vv: head.vv.join(&proposal.ctx).with(proposal.dot),
+        by: head.by,
+        cause: Cause::Join,
+    };
+    draft.version(state, offset, proposal, Some(head), shadows_without(head, proposal.dot.actor))
+}
+
+/// Neither has seen the other: the policy settles, the loser is logged with its value (I5).
+fn merge(
+    state: &PartState,
+    offset: Offset,
+    proposal: &Proposal,
+    head: &Canonical,
+    policy: &dyn Policy,
+    fetched: &Ancestor,
+) -> Result<Canonical> {
+    let ancestor = ancestor_of(head, proposal, fetched);
+    let (value, fp) = filled(state, proposal, ancestor.as_ref().and_then(|a| a.value.as_deref()))?;
+    let ours = side_of_head(head);
+    let theirs = Side { value, fp, ..side_of_proposal(proposal) };
+    let (merged, rule) = decide(state, proposal, ancestor.as_ref(), &ours, &theirs, policy);
+    let rdot = Dot { actor: ActorId::RESOLVER, ctr: state.rctr + 1 };
+    let vv = head.vv.join(&proposal.ctx).with(proposal.dot).with(rdot);
+    // value-4: a merge takes `by` and `ts` of the winner.
+    let (after, fp, by, ts, loser) = match merged {
+        Merged::Head => (ours.value.clone(), ours.fp, head.by, head.ts, Loser::Proposal),
+        Merged::Proposal => (theirs.value.clone(), theirs.fp, theirs.by, theirs.ts, Loser::Head),
+        Merged::Both(value) => {
+            let fp = fingerprint(state, value.as_deref(), proposal)?;
+            (value, fp, theirs.by, ours.ts.max(theirs.ts), Loser::Neither)
+        }
+    };
+    let conflict = Conflict {
+        ancestor,
+        head: ours,
+        proposal: theirs.clone(),
+        loser,
+        rule,
+        rules: state.rules.version,
+        ambiguous_base: proposal.ambiguous_base,
+    };
+    let mut shadows = shadows_without(head, proposal.dot.actor);
+    if fp != theirs.fp {
+        shadows.push(theirs);
+    }
+    let draft = Draft { after, fp, ts, vv, by, cause: Cause::Merge };
+    let mut version = draft.version(state, offset, proposal, Some(head), shadows);
+    version.rctr = rdot.ctr;
+    version.conflict = guard!("conflict-log", true).then(|| Box::new(conflict));
+    Ok(version)
+}
+
+/// Who wins: `bootstrap` for a copy that meets other content (who-4), the policy for everything else.
+fn decide(
+    state: &PartState,
+    proposal: &Proposal,
+    ancestor: Option<&Side>,
+    ours: &Side,
+    theirs: &Side,
+    policy: &dyn Policy,
+) -> (Merged, Arc<str>) {
+    let copy = proposal.op == Op::Read && proposal.ctx.is_empty();
+    if !copy {
+        return (policy.merge(&state.rules, ancestor, ours, theirs), policy.name().into());
+    }
+    let is_source = |actor: ActorId| Some(actor.platform()) == state.rules.source;
+    if is_source(theirs.by) {
+        (Merged::Proposal, "bootstrap: source-wins".into())
+    } else if ours.vv.iter().any(|dot| is_source(dot.actor)) {
+        (Merged::Head, "bootstrap: source-wins".into())
+    } else {
+        (policy::last_writer(&state.rules, ours, theirs), "bootstrap: latest-wins".into())
+    }
+}
+
+/// What is new in a version, before it takes its place in the journal.
+struct Draft {
+    after: Option<Arc<Row>>,
+    fp: Fp,
+    ts: Hlc,
+    vv: Vv,
+    by: ActorId,
+    cause: Cause,
+}
+
+impl Draft {
+    fn version(
+        self,
+        state: &PartState,
+        offset: Offset,
+        proposal: &Proposal,
+        head: Option<&Canonical>,
+        shadows: Vec<Side>,
+    ) -> Canonical {
+        Canonical {
+            key: proposal.key.clone(),
+            seq: 0,
+            id: 0,
+            prev: 0,
+            origin: Origin::Input(offset),
+            idx: 0,
+            last: true,
+            dot: proposal.dot,
+            vv: self.vv,
+            ts: self.ts,
+            fp: self.fp,
+            tomb: self.after.is_none(),
+            schema: proposal.schema,
+            after: self.after,
+            by: self.by,
+            cause: self.cause,
+            ack: acknowledge(head, proposal),
+            rctr: state.rctr,
+            conflict: None,
+            shadows,
+            copy: false,
+        }
+    }
+}
+
+/// The newest change of each actor contained, this one included.
+fn acknowledge(head: Option<&Canonical>, proposal: &Proposal) -> Ack {
+    let join = Join { actor: proposal.dot.actor, ctr: proposal.dot.ctr, fp_local: proposal.fp_local };
+    let others = head.into_iter().flat_map(|h| h.ack.iter().copied()).filter(|j| j.actor != join.actor);
+    others.chain([join]).collect()
+}
+
+/// The value both sides started from: the before-image, the writer's own last value if that was not
+/// merged yet, or the version it had in front of it.
+fn ancestor_of(head: &Canonical, proposal: &Proposal, fetched: &Ancestor) -> Option<Side> {
+    if let Some(before) = &proposal.before {
+        let base = Side { value: Some(before.clone()), fp: Fp::default(), ..side_of_proposal(proposal) };
+        return Some(Side { dot: None, seq: proposal.base_seq, vv: proposal.ctx.clone(), ..base });
+    }
+    own_shadow(head, proposal).cloned().or_else(|| fetched.as_deref().map(side_of_head))
+}
+
+fn own_shadow<'a>(head: &'a Canonical, proposal: &Proposal) -> Option<&'a Side> {
+    let mine = proposal.ctx.get(proposal.dot.actor);
+    head.shadows.iter().find(|s| s.dot == Some(Dot { actor: proposal.dot.actor, ctr: mine }))
+}
+
+fn shadows_without(head: &Canonical, actor: ActorId) -> Vec<Side> {
+    head.shadows.iter().filter(|s| s.by != actor).cloned().collect()
+}
+
+fn side_of_head(head: &Canonical) -> Side {
+    Side {
+        by: head.by,
+        dot: None,
+        vv: head.vv.clone(),
+        seq: head.seq,
+        ts: head.ts,
+        fp: head.fp,
+        schema: head.schema,
+        value: head.after.clone(),
+    }
+}
+
+fn side_of_proposal(proposal: &Proposal) -> Side {
+    Side {
+        by: proposal.dot.actor,
+        dot: Some(proposal.dot),
+        vv: proposal.ctx.clone(),
+        seq: 0,
+        ts: proposal.ts,
+        fp: proposal.fp,
+        schema: proposal.schema,
+        value: proposal.value.clone(),
+    }
+}
+
+/// The proposal's value with its unchanged fields taken from `base` (value-2), and its fingerprint.
+fn filled(state: &PartState, proposal: &Proposal, base: Option<&Row>) -> Result<(Option<Arc<Row>>, Fp)> {
+    let Some(partial) = proposal.value.as_ref().filter(|v| v.is_partial()) else {
+        return Ok((proposal.value.clone(), proposal.fp));
+    };
+    let full = base.and_then(|base| partial.filled_from(base)).map(Arc::new).ok_or_else(|| {
+        let what = "a change leaves fields out as unchanged, and the version it changed is not in the log any more";
+        Error::new(Code::HistoryLost, what).at("dot", format!("{:?}", proposal.dot))
+    })?;
+    let fp = fingerprint(state, Some(&full), proposal)?;
+    Ok((Some(full), fp))
+}
+
+fn fingerprint(state: &PartState, value: Option<&Row>, proposal: &Proposal) -> Result<Fp> {
+    let Some(row) = value else { return Ok(Fp::ABSENT) };
+    let schema = state.schemas.iter().find(|s| s.id == proposal.schema).ok_or_else(|| {
+        Error::new(Code::ProposalsMissing, "a change uses a schema that was never announced")
+            .at("schema", proposal.schema.0)
+    })?;
+    Ok(Fp::of_row(schema, row))
+}

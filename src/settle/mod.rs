@@ -1,0 +1,277 @@
+//! Proposals become canonical versions: the resolver's ownership of a partition (protocol.md §8).
+//! The journal is D itself: `resolve::step` decides, the decision is appended, and what was appended
+//! is folded, so that a successor finds the same state. S only shortens its way there.
+
+pub mod history;
+
+use crate::event::{
+    Canonical, ControlInput, Key, Offset, Proposal, Record, ResolverMark, Role, Stamp, StateRecord, Validity,
+};
+use crate::guard;
+use crate::resolve::{self, PartState, Policy};
+use crate::runtime::clock::Clock;
+use crate::runtime::error::Result;
+use crate::topic::message::{Newest, message};
+use crate::topic::name::Parts;
+use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
+use crate::topic::{Delivered, Log, Message, Session, Typed};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// When the heads are written to S (resolve-4): whichever comes first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Projection {
+    /// Versions of D behind the last mark.
+    pub versions_max: usize,
+    /// Milliseconds since the oldest of them.
+    pub every_ms: u64,
+}
+
+/// What a resolver needs to know before it owns anything.
+pub struct Resolver {
+    /// The log.
+    pub log: Arc<dyn Log<Typed>>,
+    /// Time, and unique numbers.
+    pub clock: Arc<dyn Clock>,
+    /// The partitions it works on.
+    pub parts: Parts,
+    /// Who wins.
+    pub policy: Arc<dyn Policy>,
+    /// When S is written.
+    pub projection: Projection,
+}
+
+/// An owned partition.
+pub struct Journal<'a> {
+    resolver: &'a Resolver,
+    session: Arc<dyn Session<Typed>>,
+    stamp: Stamp,
+    state: PartState,
+    dataset: Writer,
+    projected: Writer,
+    newest: Newest,
+    number: u64,
+    /// Verified versions not in S yet.
+    behind: HashMap<Key, Arc<Canonical>>,
+    behind_since_ms: u64,
+    strays: Vec<Key>,
+    looked_ms: u64,
+}
+
+impl Resolver {
+    /// claim-5: S first, then D to its end. What D holds is folded; nothing is remembered from before.
+    pub async fn take_over(&self) -> Result<Journal<'_>> {
+        let session = self.log.session().await?;
+        let (mut heads, mut newest, mut mark) = (PartState::default(), Newest::default(), None::<ResolverMark>);
+        let mut folded = Folded::open(&*self.log, &self.parts.state, 0, Validity::default()).await?;
+        let bid = Bid { at: &self.parts.state, role: Role::Resolver, owner: self.clock.fresh_id(), epoch: None };
+        let restored = claim(&*self.log, &session, &mut folded, &bid, |delivered| {
+            restore(&mut heads, &mut newest, &mut mark, delivered);
+        });
+        let stamp = restored.await?.unwrap_or_default();
+        let projected = Writer::sole(self.log.clone(), session.clone(), self.parts.state.clone(), &folded);
+        let mut state = heads;
+        let number = mark.as_ref().map_or(0, |m| m.number);
+        if let Some(mark) = &mark {
+            state.restore_mark(mark);
+        }
+        let (dataset, behind, strays) = self.read_journal(&mut state, &session).await?;
+        let now_ms = self.clock.now_ms();
+        Ok(Journal {
+            resolver: self,
+            session,
+            stamp,
+            state,
+            dataset,
+            projected,
+            newest,
+            number,
+            behind,
+            behind_since_ms: now_ms,
+            strays,
+            looked_ms: now_ms,
+        })
+    }
+
+    /// resolve-1: state = fold(D), from the mark on.
+    async fn read_journal(
+        &self,
+        state: &mut PartState,
+        session: &Arc<dyn Session<Typed>>,
+    ) -> Result<(Writer, HashMap<Key, Arc<Canonical>>, Vec<Key>)> {
+        let chain = Validity { tip: (state.link.seq, state.link.id), ..Validity::default() };
+        let at = &self.parts.dataset;
+        let mut folded = Folded::open(&*self.log, at, state.link.offset, chain).await?;
+        let high = self.log.bounds(at).await?.high;
+        let (mut behind, mut strays) = (HashMap::new(), Vec::new());
+        while folded.offset() < high {
+            for (delivered, valid) in folded.next(1000).await? {
+                match delivered.payload.as_deref() {
+                    Some(Record::Canonical(canonical)) if valid => {
+                        state.fold(canonical, Some(delivered.offset));
+                        behind.insert(canonical.key.clone(), canonical.clone());
+                    }
+                    _ => strays.extend(stray(&delivered)),
+                }
+            }
+        }
+        state.link.offset = folded.offset();
+        Ok((Writer::sole(self.log.clone(), session.clone(), at.clone(), &folded), behind, strays))
+    }
+}
+
+/// Takes a valid record of S.
+fn restore(heads: &mut PartState, newest: &mut Newest, mark: &mut Option<ResolverMark>, delivered: &Delivered<Typed>) {
+    match delivered.payload.as_deref() {
+        Some(Record::State(state)) => {
+            heads.restore_head(state);
+            newest.replace(state.head.key.0.clone(), &delivered.key);
+        }
+        Some(Record::ResolverMark(found)) if mark.as_ref().is_none_or(|m| m.number < found.number) => {
+            *mark = Some((**found).clone());
+        }
+        _ => {}
+    }
+}
+
+impl Journal<'_> {
+    /// Where to read C from.
+    #[must_use]
+    pub fn inputs_from(&self) -> Offset {
+        self.state.c_off
+    }
+
+    /// What is known of the partition, what is in flight included.
+    #[must_use]
+    pub fn state(&self) -> &PartState {
+        &self.state
+    }
+
+    /// Settles a batch of inputs: one append to D, in flight when this returns.
+    pub async fn settle(&mut self, inputs: Vec<Delivered<Typed>>) -> Result<()> {
+        let mut outputs = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let Some(record) = &input.payload else { continue };
+            let new = input.offset >= self.state.settled;
+            if !self.state.absorb(input.offset, record) || !new {
+                continue;
+            }
+            if let Record::Proposal(proposal) = &**record {
+                let version = self.decide(input.offset, proposal).await?;
+                self.state.fold(&version, None);
+                outputs.push(message(Arc::new(Record::Canonical(version))));
+            }
+        }
+        self.dataset.send(outputs);
+        Ok(())
+    }
+
+    async fn decide(&self, offset: Offset, proposal: &Proposal) -> Result<Arc<Canonical>> {
+        let ancestor = match resolve::wants(&self.state, proposal) {
+            Some((key, seq)) => {
+                let voids = self.dataset.verified().saturating_sub(self.dataset.tip().0);
+                history::version(&*self.resolver.log, &self.resolver.parts.dataset, &key, seq, voids).await?
+            }
+            None => None,
+        };
+        let version = resolve::step(&self.state, offset, proposal, &*self.resolver.policy, &ancestor)?;
+        let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
+        Ok(Arc::new(self.state.seal(version, id)))
+    }
+
+    /// Waits until an append is answered; for ever if none is in flight. Cancel-safe.
+    pub async fn acked(&mut self) {
+        self.dataset.acked().await;
+    }
+
+    /// Takes the answer of the oldest append: its versions are known to count from here on (claim-4).
+    pub async fn confirm(&mut self) -> Result<usize> {
+        let (messages, _) = self.dataset.settle().await?;
+        if self.behind.is_empty() {
+            self.behind_since_ms = self.resolver.clock.now_ms();
+        }
+        for record in messages.iter().filter_map(|m| m.payload.as_deref()) {
+            if let Record::Canonical(canonical) = record {
+                self.behind.insert(canonical.key.clone(), canonical.clone());
+                self.log_conflict(canonical).await?;
+            }
+        }
+        Ok(messages.len())
+    }
+
+    /// The conflict topic is a projection too: at least once, keyed so that duplicates collapse.
+    async fn log_conflict(&self, canonical: &Arc<Canonical>) -> Result<()> {
+        if canonical.conflict.is_none() {
+            return Ok(());
+        }
+        let record = Arc::new(Record::Conflict(canonical.clone()));
+        self.session.append(&self.resolver.parts.conflicts, vec![message(record)]).await.map(|_| ())
+    }
+
+    /// When `tend` has something to do again, in milliseconds since 1970.
+    #[must_use]
+    pub fn due_ms(&self) -> u64 {
+        let project = if self.behind.is_empty() { u64::MAX } else { self.behind_since_ms };
+        self.looked_ms.min(project).saturating_add(self.resolver.projection.every_ms)
+    }
+
+    /// What is done behind the hot path: look for strays, project to S.
+    pub async fn tend(&mut self) -> Result<()> {
+        let now_ms = self.resolver.clock.now_ms();
+        let full = self.behind.len() >= self.resolver.projection.versions_max;
+        if self.dataset.in_flight() || !(full || now_ms >= self.due_ms()) {
+            return Ok(());
+        }
+        self.looked_ms = now_ms;
+        self.reassert().await?;
+        if !self.behind.is_empty() && guard!("project", true) {
+            self.project().await?;
+        }
+        Ok(())
+    }
+
+    /// claim-7: a plain upsert consumer must not be left with a void version as the last of its key.
+    async fn reassert(&mut self) -> Result<()> {
+        self.dataset.look_behind().await?;
+        self.strays.extend(self.dataset.take_strays());
+        let heads = self.strays.drain(..).filter_map(|key| self.state.heads.get(&key));
+        let copies = heads.map(|h| Canonical { copy: true, ..(**h).clone() });
+        let copies: Vec<Message<Typed>> =
+            copies.map(|copy| message(Arc::new(Record::Canonical(Arc::new(copy))))).collect();
+        if guard!("claim-7", true) {
+            self.dataset.send(copies);
+            self.dataset.settle_all().await?;
+        }
+        self.state.link.offset = self.dataset.verified();
+        Ok(())
+    }
+
+    /// resolve-4: heads first, the mark once they are known to count, then what they supersede goes.
+    async fn project(&mut self) -> Result<()> {
+        self.state.link.offset = self.dataset.verified();
+        let mut removals = Vec::new();
+        let mut entries = Vec::with_capacity(self.behind.len());
+        for (key, head) in self.behind.drain() {
+            let record = Record::State(Box::new(StateRecord { stamp: self.stamp, head }));
+            let entry = message(Arc::new(record));
+            removals.extend(self.newest.replace(key.0, &entry.key));
+            entries.push(entry);
+        }
+        self.projected.send(entries);
+        if guard!("mark-after-acks", true) {
+            self.projected.settle_all().await?;
+        }
+        self.number += 1;
+        let mark = Record::ResolverMark(Box::new(self.state.mark(self.stamp, self.number)));
+        self.projected.send(vec![message(Arc::new(mark))]);
+        self.projected.settle_all().await?;
+        self.projected.send(removals);
+        self.projected.settle_all().await
+    }
+}
+
+/// A control input as it is put into C: unclaimed, made idempotent by its command id (claim-10).
+#[must_use]
+pub fn control(input: ControlInput) -> Message<Typed> {
+    message(Arc::new(Record::Control(Box::new(input))))
+}
