@@ -1,0 +1,48 @@
+//! The configurations every run goes through, in turn.
+
+use super::chaos::{Config, Kind};
+use super::hint_store::Variant;
+use super::workload::Policy;
+
+const LOG: Kind = Kind::Log;
+const UNIQUE: Kind = Kind::Hint(Variant::Unique);
+const CONTENT: Kind = Kind::Hint(Variant::Content { versions: true });
+const S3: Kind = Kind::Hint(Variant::Content { versions: false });
+const FILES: Kind = Kind::Hint(Variant::Files);
+
+const BASE: Config = Config {
+    name: "3 log",
+    platforms: &[LOG, LOG, LOG],
+    partitions: 1,
+    keys: 2,
+    policy: Policy::Set,
+    operations: 14,
+    faults: 3,
+    fault_weight: 12,
+    log_gap: 0,
+    skew_ms: 0,
+    sequential: false,
+    quiet_ms: 300_000,
+    steps_max: 100_000,
+};
+
+/// All configurations.
+pub const CONFIGS: &[Config] = &[
+    BASE,
+    Config { name: "3 log, register", policy: Policy::Register, skew_ms: 200, ..BASE },
+    Config { name: "3 log, 2 partitions", partitions: 2, keys: 4, ..BASE },
+    Config { name: "3 log, hot key", keys: 1, operations: 24, ..BASE },
+    Config { name: "3 log, unlogged edits", log_gap: 100, ..BASE },
+    Config { name: "2 log, unique", platforms: &[LOG, LOG, UNIQUE], ..BASE },
+    Config { name: "2 log, unique, register", platforms: &[LOG, LOG, UNIQUE], policy: Policy::Register, ..BASE },
+    Config { name: "log, content", platforms: &[LOG, CONTENT], ..BASE },
+    Config { name: "log, content without versions", platforms: &[LOG, S3], ..BASE },
+    Config { name: "log, files, unique", platforms: &[LOG, FILES, UNIQUE], ..BASE },
+    Config { name: "log, files, unique, 2 partitions", platforms: &[LOG, FILES, UNIQUE], partitions: 2, keys: 4, ..BASE },
+    Config { name: "3 files", platforms: &[FILES, FILES, FILES], ..BASE },
+    Config { name: "3 files, register", platforms: &[FILES, FILES, FILES], policy: Policy::Register, ..BASE },
+    Config { name: "3 unique", platforms: &[UNIQUE, UNIQUE, UNIQUE], ..BASE },
+    Config { name: "log, files, unique, heavy faults", platforms: &[LOG, FILES, UNIQUE], faults: 12, fault_weight: 40, ..BASE },
+    Config { name: "in sequence", platforms: &[LOG, FILES, UNIQUE], faults: 0, sequential: true, ..BASE },
+    Config { name: "in sequence, register", platforms: &[LOG, LOG, CONTENT], policy: Policy::Register, faults: 0, sequential: true, ..BASE },
+];

@@ -1,0 +1,18 @@
+//! The simulation: the product's own code under a deterministic scheduler, with a model of the log
+//! and of the platforms, faults between any two effects, and a judge outside the protocol.
+//!
+//! `N` is the number of schedules, `SECONDS` the time box, `SEED` replays one with every step
+//! printed (`--nocapture`). A seed names its configuration and everything that happens in it.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test run tells what it exercised")]
+
+mod chaos;
+mod configs;
+mod executor;
+mod hint_store;
+mod log_store;
+mod oracle;
+mod product;
+mod runner;
+mod shared;
+mod toy;
+mod workload;

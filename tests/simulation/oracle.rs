@@ -1,0 +1,304 @@
+//! The judge: it stands outside the protocol, reads C and D as they grow and the stores at rest,
+//! and compares them with the application's journal. Invariants as in correctness.md §8.4.
+
+use super::executor::now;
+use super::product::RoleId;
+use super::shared::{Count, Shared};
+use super::workload::{Journal, Policy, Tags, fp, key, key_index, tags};
+use driftless::event::{
+    Canonical, Cause, Conflict, Key, Loser, Origin, Position, Proposal, Record, Seq, Validity,
+};
+use driftless::topic::claim::admit;
+use driftless::topic::memory::MemoryLog;
+use driftless::topic::name::Topics;
+use driftless::topic::{Log, Partition, Reading};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+type SimLog = MemoryLog<Arc<Record>>;
+
+/// Reads one partition as it grows, record by record, and says which records count.
+struct Cursor {
+    reading: Box<dyn Reading<Arc<Record>>>,
+    fold: Validity,
+}
+
+impl Cursor {
+    fn new(log: &SimLog, at: &Partition) -> Self {
+        Cursor { reading: now(log.read(at, 0)).expect("a partition of the simulation"), fold: Validity::default() }
+    }
+
+    fn poll(&mut self, mut take: impl FnMut(u64, &Record, bool)) {
+        loop {
+            let ready = self.reading.next(64).as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(batch) = ready else { return };
+            for delivered in batch.expect("the judge reads before anything is deleted") {
+                if let Some(record) = delivered.payload {
+                    let valid = admit(&mut self.fold, &record);
+                    take(delivered.offset, &record, valid);
+                }
+            }
+        }
+    }
+}
+
+/// A valid proposal, and whether D has settled it.
+struct Filed {
+    proposal: Proposal,
+    settled: bool,
+}
+
+pub struct Oracle {
+    shared: Arc<Shared>,
+    log: SimLog,
+    topics: Topics,
+    policy: Policy,
+    changes: Vec<Cursor>,
+    dataset: Vec<Cursor>,
+    /// Valid proposals by partition and offset.
+    filed: BTreeMap<(u32, u64), Filed>,
+    /// Valid versions of each key, in order.
+    versions: BTreeMap<Key, Vec<Arc<Canonical>>>,
+    lost_tags: Tags,
+    lost_deletions: BTreeSet<usize>,
+    conflicts: BTreeSet<(u32, Seq)>,
+}
+
+impl Oracle {
+    pub fn new(shared: Arc<Shared>, log: SimLog, topics: Topics, policy: Policy) -> Self {
+        let parts = || 0..topics.partitions;
+        Oracle {
+            changes: parts().map(|p| Cursor::new(&log, &topics.changes(p))).collect(),
+            dataset: parts().map(|p| Cursor::new(&log, &topics.dataset(p))).collect(),
+            filed: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            lost_tags: 0,
+            lost_deletions: BTreeSet::new(),
+            conflicts: BTreeSet::new(),
+            shared,
+            log,
+            topics,
+            policy,
+        }
+    }
+
+    /// Reads what has landed in C and D of a partition.
+    pub fn observe(&mut self, partition: u32) {
+        let Oracle { changes, filed, shared, .. } = self;
+        changes[partition as usize].poll(|offset, record, valid| {
+            if !valid {
+                shared.count(Count::Void);
+                return;
+            }
+            shared.active();
+            match record {
+                Record::Proposal(p) => {
+                    shared.count(Count::Proposals);
+                    *shared.published.lock() |= tags(p.value.as_deref());
+                    filed.insert((partition, offset), Filed { proposal: (**p).clone(), settled: false });
+                }
+                _ => {}
+            }
+        });
+        let mut fresh = Vec::new();
+        self.dataset[partition as usize].poll(|_, record, valid| match record {
+            Record::Canonical(version) if valid => fresh.push(version.clone()),
+            Record::Canonical(version) if version.copy => {}
+            _ => shared.count(Count::Void),
+        });
+        fresh.into_iter().for_each(|version| self.take(partition, version));
+    }
+
+    /// A new valid version: I6, I7, I11, and that it settles a proposal nobody settled before.
+    fn take(&mut self, partition: u32, version: Arc<Canonical>) {
+        let shared = self.shared.clone();
+        shared.count(Count::Versions);
+        shared.active();
+        shared.valid.lock()[partition as usize].push(version.id);
+        let at = format!("version {} of {:?}", version.seq, version.key);
+        let before = self.versions.entry(version.key.clone()).or_default();
+        let head = before.last().cloned();
+        if fp(version.after.as_deref()) != version.fp || version.tomb != version.after.is_none() {
+            shared.violation(format!("{at}: value, fingerprint and tombstone disagree"));
+        }
+        if head.as_ref().is_some_and(|h| version.vv.le(&h.vv) || !h.vv.le(&version.vv)) {
+            shared.violation(format!("I7: the vector of {at} does not grow: {:?}", version.vv));
+        }
+        if let Origin::Input(offset) = version.origin
+            && let Some(filed) = self.filed.get_mut(&(partition, offset))
+        {
+            let settles = filed.proposal.dot == version.dot;
+            if settles && std::mem::replace(&mut filed.settled, true) {
+                shared.violation(format!("I8: {at} settles {:?} a second time", version.dot));
+            }
+            if settles {
+                judge_cause(&shared, &at, before, &filed.proposal, &version);
+            }
+        } else {
+            shared.violation(format!("{at} settles {:?}, which is no valid record of C", version.origin));
+        }
+        before.push(version.clone());
+        if let Some(conflict) = &version.conflict {
+            shared.count(Count::Conflicts);
+            self.conflicts.insert((partition, version.seq));
+            self.note_conflict(&at, head.as_deref(), &version, conflict);
+        }
+    }
+
+    fn note_conflict(&mut self, at: &str, head: Option<&Canonical>, version: &Canonical, conflict: &Conflict) {
+        let same_head = head.map_or(conflict.head.seq == 0, |h| h.fp == conflict.head.fp && h.seq == conflict.head.seq);
+        if !same_head || conflict.proposal.dot != Some(version.dot) {
+            self.shared.violation(format!("I6: the conflict of {at} does not hold its inputs"));
+        }
+        let loser = if conflict.loser == Loser::Head { &conflict.head } else { &conflict.proposal };
+        match &loser.value {
+            Some(row) => self.lost_tags |= tags(Some(row)),
+            None => _ = self.lost_deletions.insert(key_index(&version.key)),
+        }
+    }
+
+    pub fn conflicts(&self) -> usize {
+        self.conflicts.len()
+    }
+
+    /// The tags D has for a key.
+    fn head(&self, key: &Key) -> Tags {
+        self.versions.get(key).and_then(|v| v.last()).map_or(0, |c| tags(c.after.as_deref()))
+    }
+
+    /// At rest: everything is settled, the platforms agree, and nothing written was lost.
+    pub fn judge_rest(&self, keys: usize, exact: bool, platforms: usize, contents: impl Fn(usize, &Key) -> Tags) {
+        let shared = &self.shared;
+        for ((partition, offset), filed) in &self.filed {
+            if !filed.settled {
+                let dot = filed.proposal.dot;
+                shared.violation(format!("I10: proposal {dot:?} at {offset} of partition {partition} was never settled"));
+            }
+        }
+        let journal = shared.journal.lock();
+        for index in 0..keys {
+            let (key, head) = (key(index), self.head(&key(index)));
+            let unequal: Vec<_> = (0..platforms).map(|p| contents(p, &key)).enumerate().filter(|c| c.1 != head).collect();
+            if !unequal.is_empty() {
+                shared.violation(format!("I1: {key:?} is {head:#b} in D, but differs at (platform, tags) {unequal:?}"));
+            }
+            match self.policy {
+                Policy::Set => judge_set(shared, &journal, index, head, exact),
+                Policy::Register => self.judge_register(&journal, index, head),
+            }
+        }
+        drop(journal);
+        self.judge_conflicts();
+        self.judge_ledgers();
+    }
+
+    /// I5: every write is final, replaced by somebody who saw it, or a logged loser.
+    fn judge_register(&self, journal: &Journal, index: usize, head: Tags) {
+        for (at, write) in journal.writes.iter().enumerate().filter(|(_, w)| w.key == index) {
+            let later = || journal.writes[at + 1..].iter().filter(|w| w.key == index);
+            let kept = if write.left == 0 {
+                // A deletion has no tag: some later writer saw nothing there, or a deletion lost.
+                head == 0 || later().any(|w| w.seen == 0) || self.lost_deletions.contains(&index)
+            } else {
+                head == write.left || later().any(|w| w.seen & write.left != 0) || self.lost_tags & write.left != 0
+            };
+            if !kept {
+                self.shared.violation(format!("I5: {write:?} is neither final, nor replaced knowingly, nor a logged loser"));
+            }
+        }
+    }
+
+    /// I6: `.conflicts` holds exactly the conflicts of D.
+    fn judge_conflicts(&self) {
+        let mut logged = BTreeSet::new();
+        for partition in 0..self.topics.partitions {
+            for delivered in self.log.dump(&self.topics.conflicts(partition)) {
+                let Some(Record::Conflict(version)) = delivered.payload.as_deref() else { continue };
+                logged.insert((partition, version.seq));
+                let ids = self.shared.valid.lock();
+                if ids[partition as usize].get(version.seq as usize - 1) != Some(&version.id) {
+                    self.shared.violation(format!("I6: the conflict logged as {} is of a void version", version.seq));
+                }
+            }
+        }
+        if logged != self.conflicts {
+            let differ: Vec<_> = logged.symmetric_difference(&self.conflicts).collect();
+            self.shared.violation(format!("I6: logged and settled conflicts differ at (partition, seq) {differ:?}"));
+        }
+    }
+
+    /// I7 for ledgers in L, and the void records of S and L.
+    fn judge_ledgers(&self) {
+        let topics = now(self.log.topics()).unwrap_or_default();
+        for spec in topics.iter().filter(|s| s.topic.contains(".ledger.") || s.topic.ends_with(".state")) {
+            for partition in 0..spec.partitions {
+                let (mut fold, mut seqs) = (Validity::default(), BTreeMap::new());
+                for delivered in self.log.dump(&Partition::new(spec.topic.clone(), partition)) {
+                    let Some(record) = delivered.payload else { continue };
+                    if !admit(&mut fold, &record) {
+                        self.shared.count(Count::Void);
+                    } else if let Record::Ledger(ledger) = &*record {
+                        let last = seqs.insert(ledger.key.clone(), ledger.entry.seq).unwrap_or(0);
+                        if ledger.entry.seq < last {
+                            let (topic, key, seq) = (&spec.topic, &ledger.key, ledger.entry.seq);
+                            self.shared.violation(format!("I7: the ledger of {key:?} in {topic} fell from {last} to {seq}"));
+                        }
+                    } else if let Record::Claim(_) = &*record {
+                        self.shared.count(Count::Takeovers);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How much C and D hold: a replay must not change it (I8).
+    pub fn published(&self) -> (u64, u64) {
+        (self.shared.counted(Count::Proposals), self.shared.counted(Count::Versions))
+    }
+}
+
+/// I11: the vector and the sequence numbers agree on who had the head in front of him, and the
+/// resolver did what they say.
+fn judge_cause(shared: &Shared, at: &str, before: &[Arc<Canonical>], proposal: &Proposal, version: &Canonical) {
+    let by_vector = before.last().is_none_or(|head| head.vv.le(&proposal.ctx));
+    // A join of its own change brings a writer nothing new either: only merges have a dot of the resolver.
+    let own = |v: &Arc<Canonical>| v.dot.actor == proposal.dot.actor && v.cause != Cause::Merge;
+    let by_seq = before.iter().rev().take_while(|v| v.seq > proposal.base_seq).all(own);
+    if by_vector != by_seq {
+        shared.violation(format!("I11: {at}: fast-forward by vector is {by_vector}, by sequence numbers {by_seq}"));
+    }
+    if (version.cause == Cause::FastForward) != by_vector {
+        shared.violation(format!("{at} is {:?}, but its writer had the head: {by_vector}", version.cause));
+    }
+    if (version.cause == Cause::Merge) != version.conflict.is_some() {
+        shared.violation(format!("I6: {at} is {:?}, conflict logged: {}", version.cause, version.conflict.is_some()));
+    }
+}
+
+/// I2 and I3: what is there is what was added and not removed by somebody who saw it. Without an
+/// exact witness a removed tag may come back (agent-9), but none is lost.
+fn judge_set(shared: &Shared, journal: &Journal, index: usize, head: Tags, exact: bool) {
+    let wanted = journal.added.get(index).copied().unwrap_or(0) & !journal.removed;
+    if wanted & !head != 0 {
+        shared.violation(format!("I2: key {index} lost tags {:#b}", wanted & !head));
+    }
+    if exact && head & !wanted != 0 {
+        shared.violation(format!("I3: key {index} has removed tags {:#b}", head & !wanted));
+    }
+}
+
+/// P2 as a question: is there a valid checkpoint of a reader at or beyond `through`?
+pub fn is_checkpointed(log: &SimLog, at: &Partition, through: Position) -> bool {
+    let mut fold = Validity::default();
+    log.dump(at).iter().filter_map(|d| d.payload.as_deref()).any(|record| {
+        let valid = admit(&mut fold, record);
+        matches!(record, Record::ReaderMark(mark) if valid && mark.pos >= through)
+    })
+}
+
+/// Whether a role takes part in a replay from the start of D.
+pub fn replays(role: RoleId) -> bool {
+    matches!(role, RoleId::Sink(..) | RoleId::Agent(..))
+}
