@@ -50,6 +50,8 @@ pub struct Agent {
     pub timing: Timing,
     /// How many keys are worked on together.
     pub batch_max: usize,
+    /// Begin at the start of D again: a no-op wherever the platform is newer (verb-2).
+    pub replay: bool,
 }
 
 /// When an agent acts by itself; all in milliseconds.
@@ -116,7 +118,10 @@ impl Agent {
         let session = self.log.session().await?;
         let owner = self.clock.fresh_id();
         loop {
-            if let Some(owned) = self.try_take_over(&session, owner).await? {
+            if let Some(mut owned) = self.try_take_over(&session, owner).await? {
+                if self.replay {
+                    owned.read = Link::default();
+                }
                 let chain = Validity { tip: (owned.read.seq, owned.read.id), ..Validity::default() };
                 let folded = Folded::open(&*self.log, &self.dataset, owned.read.offset, chain).await?;
                 return Ok((owned, folded));

@@ -5,7 +5,8 @@
 pub mod history;
 
 use crate::event::{
-    Canonical, ControlInput, Key, Offset, Proposal, Record, ResolverMark, Role, Stamp, StateRecord, Validity,
+    Canonical, Control, ControlInput, Fp, Key, Offset, Proposal, Record, ResolverMark, Role, Schema, Stamp,
+    StateRecord, Validity,
 };
 use crate::guard;
 use crate::resolve::{self, PartState, Policy};
@@ -14,7 +15,7 @@ use crate::runtime::error::Result;
 use crate::topic::message::{Newest, message};
 use crate::topic::name::Parts;
 use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
-use crate::topic::{Delivered, Log, Message, Session, Typed};
+use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -270,8 +271,14 @@ impl Journal<'_> {
     }
 }
 
-/// A control input as it is put into C: unclaimed, made idempotent by its command id (claim-10).
-#[must_use]
-pub fn control(input: ControlInput) -> Message<Typed> {
-    message(Arc::new(Record::Control(Box::new(input))))
+/// Says in C which schemas are in use, before their first user (read-10). Unclaimed: the command id
+/// is made of the schema, so that a second announcement is void (claim-10).
+pub async fn announce(log: &dyn Log<Typed>, changes: &Partition, schemas: &[Arc<Schema>]) -> Result<()> {
+    let inputs = schemas.iter().map(|schema| {
+        let name = format!("schema {} {}", schema.id.0, schema.name);
+        let command = u128::from_be_bytes(Fp::of_bytes(name.as_bytes()).0);
+        let input = ControlInput { command, control: Control::Schema(schema.clone()) };
+        message(Arc::new(Record::Control(Box::new(input))))
+    });
+    log.session().await?.append(changes, inputs.collect()).await.map(|_| ())
 }

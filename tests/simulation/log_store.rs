@@ -8,7 +8,7 @@ use super::shared::{Count, Shared, trace};
 use super::workload::{Tags, fp, key_index, tags};
 use async_trait::async_trait;
 use driftless::connectors::contract::{
-    Act, BatchLimit, Change, CollectionNo, Copied, LogPlatform, Locked, Planned, ReadBatch, Reader, Rows, Seen,
+    Act, BatchLimit, Change, CollectionNo, Copied, Locked, LogPlatform, Planned, ReadBatch, Reader, Rows, Seen,
     Snapshot, Transaction, Written,
 };
 use driftless::event::{Canonical, Fp, Key, LedgerEntry, Position, Row};
@@ -267,7 +267,9 @@ impl Reader for LogReader {
         yield_once().await;
         if self.store.durable.get().is_some_and(|durable| !durable(through)) {
             let index = self.store.index;
-            self.store.shared.violation(format!("P2: platform {index} was released to {through:?}, beyond any valid checkpoint"));
+            self.store
+                .shared
+                .violation(format!("P2: platform {index} was released to {through:?}, beyond any valid checkpoint"));
         }
         let mut state = self.store.state.lock();
         let whole = if through.ordinal == u64::MAX { through.commit } else { through.commit.saturating_sub(1) };

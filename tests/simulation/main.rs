@@ -7,6 +7,7 @@
 
 mod chaos;
 mod configs;
+mod deployed;
 mod executor;
 mod hint_store;
 mod log_store;
@@ -16,3 +17,23 @@ mod runner;
 mod shared;
 mod toy;
 mod workload;
+
+use deployed::Driftless;
+use runner::{Budget, knob};
+
+/// protocol.md §11: no schedule breaks an invariant.
+#[test]
+fn no_schedule_breaks_an_invariant() {
+    if let Some(seed) = knob("SEED") {
+        let (failure, _) = runner::run_seed(&Driftless, configs::CONFIGS, seed, true);
+        return assert!(failure.is_none(), "{failure:?}");
+    }
+    let budget = Budget {
+        schedules: knob("N").unwrap_or(100_000),
+        seconds: knob("SECONDS").unwrap_or(1_200),
+        first_seed: knob("FIRST").unwrap_or(1),
+    };
+    let outcome = runner::run_many(&Driftless, configs::CONFIGS, budget, None);
+    outcome.print("simulation");
+    outcome.assert_clean();
+}

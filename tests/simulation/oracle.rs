@@ -5,15 +5,12 @@ use super::executor::now;
 use super::product::RoleId;
 use super::shared::{Count, Shared};
 use super::workload::{Journal, Policy, Tags, fp, key, key_index, tags};
-use driftless::event::{
-    Canonical, Cause, Conflict, Key, Loser, Origin, Position, Proposal, Record, Seq, Validity,
-};
+use driftless::event::{Canonical, Cause, Conflict, Key, Loser, Origin, Position, Proposal, Record, Seq, Validity};
 use driftless::topic::claim::admit;
 use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
 use driftless::topic::{Log, Partition, Reading};
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -174,13 +171,15 @@ impl Oracle {
         for ((partition, offset), filed) in &self.filed {
             if !filed.settled {
                 let dot = filed.proposal.dot;
-                shared.violation(format!("I10: proposal {dot:?} at {offset} of partition {partition} was never settled"));
+                shared
+                    .violation(format!("I10: proposal {dot:?} at {offset} of partition {partition} was never settled"));
             }
         }
         let journal = shared.journal.lock();
         for index in 0..keys {
             let (key, head) = (key(index), self.head(&key(index)));
-            let unequal: Vec<_> = (0..platforms).map(|p| contents(p, &key)).enumerate().filter(|c| c.1 != head).collect();
+            let unequal: Vec<_> =
+                (0..platforms).map(|p| contents(p, &key)).enumerate().filter(|c| c.1 != head).collect();
             if !unequal.is_empty() {
                 shared.violation(format!("I1: {key:?} is {head:#b} in D, but differs at (platform, tags) {unequal:?}"));
             }
@@ -205,7 +204,8 @@ impl Oracle {
                 head == write.left || later().any(|w| w.seen & write.left != 0) || self.lost_tags & write.left != 0
             };
             if !kept {
-                self.shared.violation(format!("I5: {write:?} is neither final, nor replaced knowingly, nor a logged loser"));
+                self.shared
+                    .violation(format!("I5: {write:?} is neither final, nor replaced knowingly, nor a logged loser"));
             }
         }
     }
@@ -243,7 +243,8 @@ impl Oracle {
                         let last = seqs.insert(ledger.key.clone(), ledger.entry.seq).unwrap_or(0);
                         if ledger.entry.seq < last {
                             let (topic, key, seq) = (&spec.topic, &ledger.key, ledger.entry.seq);
-                            self.shared.violation(format!("I7: the ledger of {key:?} in {topic} fell from {last} to {seq}"));
+                            self.shared
+                                .violation(format!("I7: the ledger of {key:?} in {topic} fell from {last} to {seq}"));
                         }
                     } else if let Record::Claim(_) = &*record {
                         self.shared.count(Count::Takeovers);

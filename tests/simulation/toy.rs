@@ -161,7 +161,9 @@ impl Reading {
             let ts = Hlc::from_ms(transaction.time_ms).max(known.ts.tick());
             let mut ctx = known.vv.clone();
             if self.flaw == Flaw::Overclaim {
-                (1..4).for_each(|a| ctx.advance(Dot { actor: ActorId::new(driftless::event::PlatformNo(a), 1), ctr: 99 }));
+                (1..4).for_each(|a| {
+                    ctx.advance(Dot { actor: ActorId::new(driftless::event::PlatformNo(a), 1), ctr: 99 })
+                });
             }
             let proposal = Proposal {
                 stamp: self.stamps[partition as usize],
@@ -286,11 +288,27 @@ fn settle(env: &Env, p: &Proposal, head: Option<&Canonical>, rctr: u64, flaw: Fl
             schema: schema().id,
             value: head_value,
         };
-        let proposal = Side { by: p.dot.actor, dot: Some(p.dot), vv: p.ctx.clone(), seq: 0, ts: p.ts, fp: p.fp, ..head_side.clone() };
+        let proposal = Side {
+            by: p.dot.actor,
+            dot: Some(p.dot),
+            vv: p.ctx.clone(),
+            seq: 0,
+            ts: p.ts,
+            fp: p.fp,
+            ..head_side.clone()
+        };
         let proposal = Side { value: p.value.clone(), ..proposal };
         let loser = if head_wins { Loser::Proposal } else { Loser::Head };
         let rule = "toy".into();
-        conflict = Some(Box::new(Conflict { ancestor: None, head: head_side, proposal, loser, rule, rules: 0, ambiguous_base: false }));
+        conflict = Some(Box::new(Conflict {
+            ancestor: None,
+            head: head_side,
+            proposal,
+            loser,
+            rule,
+            rules: 0,
+            ambiguous_base: false,
+        }));
     }
     Canonical {
         key: p.key.clone(),
@@ -312,7 +330,7 @@ fn settle(env: &Env, p: &Proposal, head: Option<&Canonical>, rctr: u64, flaw: Fl
         ack,
         rctr,
         conflict,
-        shadow: None,
+        shadows: Vec::new(),
         copy: false,
     }
 }
@@ -426,10 +444,7 @@ mod tests {
     fn the_table_of_mutants_compares_verdicts_with_expectations() {
         let mutate = |name| FLAW.set(if name == Some("blind-sink") { Flaw::BlindSink } else { Flaw::None });
         let mutant = |name, expected| Mutant { mutation: Mutation(name), expected, configs: &["3 log"] };
-        let table = [
-            mutant("blind-sink", Expect::Caught),
-            mutant("blind-sink", Expect::Clean("it is not")),
-        ];
+        let table = [mutant("blind-sink", Expect::Caught), mutant("blind-sink", Expect::Clean("it is not"))];
         assert_eq!(run_mutants(&Switched, &configs(), mutate, &table).len(), 1);
     }
 }

@@ -1,0 +1,187 @@
+//! The product under test: the loops of `driftless::flow`, one task per role. This file only wires
+//! them to the simulated log, clock and platforms; it decides nothing.
+
+use super::executor::Task;
+use super::product::{Access, Env, Product, RoleId, Start};
+use super::runner::{Expect, Mutant, Mutation};
+use super::workload::{Policy, schema, set_merge};
+use driftless::agent::{Agent, Timing};
+use driftless::apply::{ReaderTopics, Sink};
+use driftless::capture::{Capture, Lane};
+use driftless::connectors::contract::BatchLimit;
+use driftless::event::{Key, Row, Rules, Side};
+use driftless::flow;
+use driftless::resolve::policy::{LastWriter, Merged, Policy as Rule};
+use driftless::runtime::error::{Remedy, Result};
+use driftless::settle::{Projection, Resolver, announce};
+use driftless::topic::{Log, Typed};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// driftless itself.
+pub struct Driftless;
+
+const LIMIT: BatchLimit = BatchLimit { rows_max: 3, bytes_max: 1 << 20 };
+
+impl Product for Driftless {
+    fn spawn(&self, env: Env, role: RoleId, start: Start) -> Task {
+        Box::pin(async move {
+            loop {
+                let Err(error) = attempt(&env, role, start).await;
+                match error.remedy() {
+                    // claim-8: who is fenced and no longer assigned ends; all others take over again.
+                    Remedy::Retry { .. } if !env.assigned.load(Relaxed) => return,
+                    Remedy::Retry { after } => {
+                        let pause_ms = 1 + u64::try_from(after.as_millis()).expect("a short pause");
+                        env.clock.sleep_until(env.clock.now_ms() + pause_ms).await;
+                    }
+                    remedy => panic!("{role:?}: {remedy:?}: {error}"),
+                }
+            }
+        })
+    }
+}
+
+async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<Infallible> {
+    match role {
+        RoleId::Reader(platform) => {
+            let capture = capture(env, platform);
+            for lane in &capture.lanes {
+                announce(&*capture.log, &lane.changes, &[schema().clone()]).await?;
+            }
+            flow::capture(&capture, LIMIT).await
+        }
+        RoleId::Sink(platform, partition) => {
+            let sink = sink(env, platform, partition);
+            let Access::Log(access) = &env.platforms[platform].access else { panic!("a sink needs a LOG platform") };
+            let group = match start {
+                Start::Resume => format!("sink.{platform}"),
+                Start::Replay => format!("replay.{}", env.instance),
+            };
+            let member = env.log.join(&group, &[env.topics.dataset(0).topic]).await?;
+            flow::apply(&sink, &**access, &*member, LIMIT).await
+        }
+        RoleId::Agent(platform, partition) => {
+            let agent = agent(env, platform, partition, start);
+            announce(&*agent.log, &agent.changes, &[schema().clone()]).await?;
+            flow::agent(&agent, LIMIT).await
+        }
+        RoleId::Resolver(partition) => flow::resolve(&resolver(env, partition), LIMIT).await,
+    }
+}
+
+fn log(env: &Env) -> Arc<dyn Log<Typed>> {
+    Arc::new(env.log.clone())
+}
+
+fn capture(env: &Env, platform: usize) -> Capture {
+    let this = &env.platforms[platform];
+    let Access::Log(access) = &this.access else { panic!("a reader needs a LOG platform") };
+    let lane = |index| Lane {
+        collection: 0,
+        changes: env.topics.changes(index),
+        ledger: env.topics.ledger(&this.name, index),
+    };
+    let topics = env.topics.clone();
+    Capture {
+        log: log(env),
+        clock: env.clock.clone(),
+        platform: access.clone(),
+        me: this.actor,
+        lanes: (0..env.topics.partitions).map(lane).collect(),
+        lane_of: Arc::new(move |_, key: &Key| topics.of(key) as usize),
+        schemas: vec![schema().id],
+        checkpoint_every_ms: 20,
+    }
+}
+
+fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
+    let this = &env.platforms[platform];
+    Sink {
+        log: log(env),
+        clock: env.clock.clone(),
+        me: this.actor,
+        collection: 0,
+        dataset: env.topics.dataset(partition),
+        reader: Some(ReaderTopics {
+            ledger: env.topics.ledger(&this.name, partition),
+            marks: env.topics.ledger(&this.name, 0),
+        }),
+        retry_every_ms: 10,
+        pending_max: 3,
+    }
+}
+
+fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
+    let this = &env.platforms[platform];
+    let Access::Hint(store) = &this.access else { panic!("an agent needs a HINT platform") };
+    let topics = env.topics.clone();
+    Agent {
+        log: log(env),
+        clock: env.clock.clone(),
+        store: store.clone(),
+        me: this.actor,
+        collection: 0,
+        schema: schema().id,
+        index: partition,
+        owns: Arc::new(move |key| topics.of(key) == partition),
+        changes: env.topics.changes(partition),
+        dataset: env.topics.dataset(partition),
+        ledger: env.topics.ledger(&this.name, partition),
+        timing: Timing { scan_every_ms: 60_000, mark_every_ms: 200, write_within_ms: 5_000, margin_ms: 1_000 },
+        batch_max: 4,
+        replay: start == Start::Replay,
+    }
+}
+
+fn resolver(env: &Env, partition: u32) -> Resolver {
+    let policy: Arc<dyn Rule> = match env.policy {
+        Policy::Set => Arc::new(SetMerge),
+        Policy::Register => Arc::new(LastWriter),
+    };
+    Resolver {
+        log: log(env),
+        clock: env.clock.clone(),
+        parts: env.topics.parts(partition),
+        policy,
+        projection: Projection { versions_max: 4, every_ms: 500 },
+    }
+}
+
+/// A policy that keeps what both kept and what either added: loses nothing, so that every loss that
+/// is seen was made by the protocol.
+struct SetMerge;
+
+impl Rule for SetMerge {
+    fn name(&self) -> &'static str {
+        "set"
+    }
+
+    fn merge(&self, _rules: &Rules, ancestor: Option<&Side>, head: &Side, proposal: &Side) -> Merged {
+        let rows = [ancestor.and_then(|a| a.value.as_deref()), head.value.as_deref(), proposal.value.as_deref()];
+        let key = rows.iter().flatten().find_map(|row| key_of(row)).unwrap_or_default();
+        Merged::Both(set_merge(&key, rows[0], rows[1], rows[2]))
+    }
+}
+
+fn key_of(row: &Row) -> Option<Key> {
+    match row.get(0) {
+        Some(driftless::event::Value::Text(name)) => Some(Key(name.as_bytes().clone())),
+        _ => None,
+    }
+}
+
+/// The table of mutants.
+pub const MUTANTS: &[Mutant] = &[];
+
+/// Takes a guard out of the product on this thread.
+#[cfg(feature = "mutants")]
+pub fn mutate(name: Option<&'static str>) {
+    driftless::runtime::guard::take_out(name.unwrap_or(""));
+}
+
+#[expect(dead_code, reason = "until the table is filled")]
+const fn mutant(name: &'static str, expected: Expect, configs: &'static [&'static str]) -> Mutant {
+    Mutant { mutation: Mutation(name), expected, configs }
+}
