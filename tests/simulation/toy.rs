@@ -11,7 +11,7 @@ use driftless::event::{
     Ack, ActorId, Canonical, Cause, Claim, Conflict, Dot, Fp, Hlc, Join, Key, Known, Loser, Op, Origin, Position,
     Proposal, Record, Role, Side, Stamp, Txn, Validity, Vv,
 };
-use driftless::runtime::error::Result;
+use driftless::runtime::error::{Code, Error, Result};
 use driftless::topic::claim::{admit, owner};
 use driftless::topic::{Log, Message, Partition, Session};
 use std::collections::BTreeMap;
@@ -66,6 +66,19 @@ async fn append(session: &Arc<dyn Session<Arc<Record>>>, at: &Partition, key: By
     Ok(offsets[0])
 }
 
+fn fenced() -> Error {
+    Error::new(Code::ClaimLost, "somebody else has taken over")
+}
+
+/// Whether the record at an offset counts (claim-4).
+fn is_valid(env: &Env, partition: &Partition, offset: u64) -> bool {
+    let (mut fold, mut valid) = (Validity::default(), false);
+    for delivered in env.log.dump(partition) {
+        valid |= delivered.payload.is_some_and(|r| admit(&mut fold, &r)) && delivered.offset == offset;
+    }
+    valid
+}
+
 /// The reader of one platform and what it knows.
 struct Reading {
     env: Env,
@@ -114,7 +127,10 @@ impl Reading {
         let mut fold = Validity::default();
         fold_all(&mut fold, Box::new(|_| {}));
         let stamp = Stamp { epoch: owner(&fold, role).epoch + 1, owner: self.env.clock.fresh_id() };
-        append(&self.session, &changes, Bytes::new(), Record::Claim(Claim { role, stamp })).await?;
+        let at = append(&self.session, &changes, Bytes::new(), Record::Claim(Claim { role, stamp })).await?;
+        if !is_valid(&self.env, &changes, at) {
+            return Err(fenced());
+        }
         let (mut fold, mut mine) = (Validity::default(), BTreeMap::new());
         let me = self.me;
         fold_all(
@@ -186,7 +202,10 @@ impl Reading {
             known.vv.advance(dot);
             known.ts = ts;
             let changes = self.env.topics.changes(partition);
-            append(&self.session, &changes, key.0.clone(), Record::Proposal(Box::new(proposal))).await?;
+            let at = append(&self.session, &changes, key.0.clone(), Record::Proposal(Box::new(proposal))).await?;
+            if !is_valid(&self.env, &changes, at) {
+                return Err(fenced());
+            }
         }
         Ok(())
     }
@@ -203,7 +222,7 @@ async fn resolve(env: Env, partition: u32, flaw: Flaw) -> Result<()> {
                 let key = Bytes::copy_from_slice(&version.seq.to_be_bytes());
                 append(&session, &conflicts, key, Record::Conflict(version)).await?;
             }
-            Ok::<_, driftless::runtime::error::Error>(())
+            Ok::<_, Error>(())
         }
     };
     let (mut chain, mut heads, mut next, mut rctr) = (Validity::default(), BTreeMap::new(), 0, 0);
@@ -236,14 +255,8 @@ async fn resolve(env: Env, partition: u32, flaw: Flaw) -> Result<()> {
             let own = Record::Canonical(version.clone());
             let at = append(&session, &dataset, proposal.key.0.clone(), own).await?;
             // Somebody else's record before mine makes mine void: then the state is not mine any more.
-            let mut tip = Validity::default();
-            let log = env.log.dump(&dataset);
-            let mut is_valid = false;
-            for (offset, record) in log.iter().filter_map(|d| d.payload.as_ref().map(|r| (d.offset, r))) {
-                is_valid |= admit(&mut tip, record) && offset == at;
-            }
-            if !is_valid {
-                return Ok(());
+            if !is_valid(&env, &dataset, at) {
+                return Err(fenced());
             }
             chain.tip = (version.seq, version.id);
             heads.insert(version.key.clone(), version.clone());
