@@ -118,7 +118,11 @@ struct Simulation<'a> {
 /// Runs one schedule.
 pub fn run(product: &dyn Product, config: &Config, seed: u64, tracing: bool) -> Report {
     let mut simulation = Simulation::new(product, config, seed, tracing);
-    if config.sequential { simulation.run_in_sequence() } else { simulation.run_in_chaos() };
+    if config.sequential {
+        simulation.run_in_sequence()
+    } else {
+        simulation.run_in_chaos()
+    };
     simulation.heal();
     simulation.settle("after healing");
     simulation.push_unlogged();
@@ -171,9 +175,7 @@ impl<'a> Simulation<'a> {
                     store.judge_release(Box::new(move |through| is_checkpointed(&log, &ledger, through)));
                     Site::Log(store)
                 }
-                Kind::Hint(variant) => {
-                    Site::Hint(HintStore::new(index, variant, set, topics, shared, clock, rng))
-                }
+                Kind::Hint(variant) => Site::Hint(HintStore::new(index, variant, set, topics, shared, clock, rng)),
             });
         }
         let mut simulation = Simulation {
@@ -266,7 +268,8 @@ impl<'a> Simulation<'a> {
     /// An append that may land now: batches of one session and partition land in order.
     fn choose_flight(&mut self) -> Option<Flight> {
         let flights = self.log.flights();
-        let first = |f: &&Flight| !flights.iter().any(|e| e.number < f.number && e.session == f.session && e.at == f.at);
+        let first =
+            |f: &&Flight| !flights.iter().any(|e| e.number < f.number && e.session == f.session && e.at == f.at);
         let eligible = flights.iter().filter(first).count();
         if eligible == 0 {
             return None;
@@ -442,7 +445,7 @@ impl<'a> Simulation<'a> {
     fn app_transaction(&mut self) {
         let key = key(self.rng.below(self.config.keys));
         if let Site::Log(store) = &self.sites[self.rng.below(self.sites.len())] {
-            match self.rng.below(3) {
+            match self.rng.below(5) {
                 0 => store.foreign_commit(),
                 1 => _ = store.app_hold(&key),
                 _ => store.app_release(),

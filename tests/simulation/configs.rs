@@ -39,11 +39,30 @@ pub const CONFIGS: &[Config] = &[
     Config { name: "log, content", platforms: &[LOG, CONTENT], ..BASE },
     Config { name: "log, content without versions", platforms: &[LOG, S3], ..BASE },
     Config { name: "log, files, unique", platforms: &[LOG, FILES, UNIQUE], ..BASE },
-    Config { name: "log, files, unique, 2 partitions", platforms: &[LOG, FILES, UNIQUE], partitions: 2, keys: 4, ..BASE },
+    Config {
+        name: "log, files, unique, 2 partitions",
+        platforms: &[LOG, FILES, UNIQUE],
+        partitions: 2,
+        keys: 4,
+        ..BASE
+    },
     Config { name: "3 files", platforms: &[FILES, FILES, FILES], ..BASE },
     Config { name: "3 files, register", platforms: &[FILES, FILES, FILES], policy: Policy::Register, ..BASE },
     Config { name: "3 unique", platforms: &[UNIQUE, UNIQUE, UNIQUE], ..BASE },
-    Config { name: "log, files, unique, heavy faults", platforms: &[LOG, FILES, UNIQUE], faults: 12, fault_weight: 40, ..BASE },
+    Config {
+        name: "log, files, unique, heavy faults",
+        platforms: &[LOG, FILES, UNIQUE],
+        faults: 12,
+        fault_weight: 40,
+        ..BASE
+    },
     Config { name: "in sequence", platforms: &[LOG, FILES, UNIQUE], faults: 0, sequential: true, ..BASE },
-    Config { name: "in sequence, register", platforms: &[LOG, LOG, CONTENT], policy: Policy::Register, faults: 0, sequential: true, ..BASE },
+    Config {
+        name: "in sequence, register",
+        platforms: &[LOG, LOG, CONTENT],
+        policy: Policy::Register,
+        faults: 0,
+        sequential: true,
+        ..BASE
+    },
 ];

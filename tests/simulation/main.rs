@@ -2,7 +2,7 @@
 //! and of the platforms, faults between any two effects, and a judge outside the protocol.
 //!
 //! `N` is the number of schedules, `SECONDS` the time box, `SEED` replays one with every step
-//! printed (`--nocapture`). A seed names its configuration and everything that happens in it.
+//! printed (`--nocapture`); `FIRST` is the first seed. A seed names its configuration and everything that happens in it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test run tells what it exercised")]
 
 mod chaos;

@@ -4,10 +4,8 @@
 use super::executor::now;
 use super::product::RoleId;
 use super::shared::{Count, Shared};
-use super::workload::{Journal, Policy, Tags, fp, key, key_index, tags};
-use driftless::event::{
-    Canonical, Cause, Conflict, Key, Loser, Origin, Position, Proposal, Record, Seq, Validity,
-};
+use super::workload::{Journal, Policy, Tags, Written, fp, key, key_index, tags};
+use driftless::event::{Canonical, Cause, Conflict, Key, Loser, Origin, Position, Proposal, Record, Seq, Validity};
 use driftless::topic::claim::admit;
 use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
@@ -185,20 +183,22 @@ impl Oracle {
         for ((partition, offset), filed) in &self.filed {
             if !filed.settled {
                 let dot = filed.proposal.dot;
-                shared.violation(format!("I10: proposal {dot:?} at {offset} of partition {partition} was never settled"));
+                shared
+                    .violation(format!("I10: proposal {dot:?} at {offset} of partition {partition} was never settled"));
             }
         }
         let journal = shared.journal.lock();
         shared.add(Count::ShownAgain, u64::from(journal.shown_again.count_ones()));
         for index in 0..rest.keys {
             let (key, head) = (key(index), self.head(&key(index)));
-            let unequal: Vec<_> = (0..rest.platforms).map(|p| contents(p, &key)).enumerate().filter(|c| c.1 != head).collect();
+            let unequal: Vec<_> =
+                (0..rest.platforms).map(|p| contents(p, &key)).enumerate().filter(|c| c.1 != head).collect();
             if !unequal.is_empty() {
                 shared.violation(format!("I1: {key:?} is {head:#b} in D, but differs at (platform, tags) {unequal:?}"));
             }
             match self.policy {
                 Policy::Set => judge_set(shared, &journal, index, head, rest),
-                Policy::Register => self.judge_register(&journal, index, head),
+                Policy::Register => self.judge_register(&journal, index, head, rest.strict),
             }
         }
         drop(journal);
@@ -207,17 +207,20 @@ impl Oracle {
     }
 
     /// I5: every write is final, replaced by somebody who saw it, or a logged loser.
-    fn judge_register(&self, journal: &Journal, index: usize, head: Tags) {
+    fn judge_register(&self, journal: &Journal, index: usize, head: Tags, strict: bool) {
         for (at, write) in journal.writes.iter().enumerate().filter(|(_, w)| w.key == index) {
             let later = || journal.writes[at + 1..].iter().filter(|w| w.key == index);
             let kept = if write.left == 0 {
-                // A deletion has no tag: some later writer saw nothing there, or a deletion lost.
-                head == 0 || later().any(|w| w.seen == 0) || self.lost_deletions.contains(&index)
+                // A deletion has no tag: some later writer saw nothing there, or a deletion lost. Who
+                // writes after it on the same platform saw it too, though it may have been undone.
+                let seen = |w: &Written| w.seen == 0 || !strict && w.platform == write.platform;
+                head == 0 || later().any(seen) || self.lost_deletions.contains(&index)
             } else {
                 head == write.left || later().any(|w| w.seen & write.left != 0) || self.lost_tags & write.left != 0
             };
             if !kept {
-                self.shared.violation(format!("I5: {write:?} is neither final, nor replaced knowingly, nor a logged loser"));
+                self.shared
+                    .violation(format!("I5: {write:?} is neither final, nor replaced knowingly, nor a logged loser"));
             }
         }
     }
@@ -255,7 +258,8 @@ impl Oracle {
                         let last = seqs.insert(ledger.key.clone(), ledger.entry.seq).unwrap_or(0);
                         if ledger.entry.seq < last {
                             let (topic, key, seq) = (&spec.topic, &ledger.key, ledger.entry.seq);
-                            self.shared.violation(format!("I7: the ledger of {key:?} in {topic} fell from {last} to {seq}"));
+                            self.shared
+                                .violation(format!("I7: the ledger of {key:?} in {topic} fell from {last} to {seq}"));
                         }
                     } else if let Record::Claim(_) = &*record {
                         self.shared.count(Count::Takeovers);
