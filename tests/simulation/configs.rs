@@ -24,7 +24,7 @@ const BASE: Config = Config {
     strict: false,
     sequential: false,
     quiet_ms: 300_000,
-    steps_max: 100_000,
+    steps_max: 40_000,
 };
 
 /// All configurations.

@@ -11,7 +11,6 @@ use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
 use driftless::topic::{Log, Partition, Reading};
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -102,13 +101,10 @@ impl Oracle {
                 return;
             }
             shared.active();
-            match record {
-                Record::Proposal(p) => {
-                    shared.count(Count::Proposals);
-                    *shared.published.lock() |= tags(p.value.as_deref());
-                    filed.insert((partition, offset), Filed { proposal: (**p).clone(), settled: false });
-                }
-                _ => {}
+            if let Record::Proposal(p) = record {
+                shared.count(Count::Proposals);
+                *shared.published.lock() |= tags(p.value.as_deref());
+                filed.insert((partition, offset), Filed { proposal: (**p).clone(), settled: false });
             }
         });
         let mut fresh = Vec::new();

@@ -47,7 +47,7 @@ pub fn knob(name: &str) -> Option<u64> {
 }
 
 /// The configuration a seed belongs to.
-pub fn config_of<'a>(configs: &'a [Config], seed: u64) -> &'a Config {
+pub fn config_of(configs: &[Config], seed: u64) -> &Config {
     &configs[(seed % configs.len() as u64) as usize]
 }
 
