@@ -21,9 +21,10 @@ const BASE: Config = Config {
     fault_weight: 12,
     log_gap: 0,
     skew_ms: 0,
+    strict: false,
     sequential: false,
     quiet_ms: 300_000,
-    steps_max: 100_000,
+    steps_max: 40_000,
 };
 
 /// All configurations.

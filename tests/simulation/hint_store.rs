@@ -334,3 +334,82 @@ impl Store for Handle {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::{Stepped, Time, World};
+    use crate::workload::{key, row};
+    use driftless::event::{Hlc, SchemaId, Vv};
+    use std::future::Future;
+
+    fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
+        let (out, mut world, mut rng) = (Arc::new(Mutex::new(None)), World::default(), Rng::new(1));
+        let slot = out.clone();
+        world.spawn(Box::pin(async move { *slot.lock() = Some(future.await) }));
+        while world.step(&mut rng) != Stepped::Idle {}
+        out.lock().take().expect("the future ended")
+    }
+
+    fn store(variant: Variant) -> (HintStore, Arc<Time>) {
+        let shared = Arc::new(Shared::new(false, 1));
+        shared.calm.store(true, std::sync::atomic::Ordering::Relaxed);
+        let time = Time::new(1);
+        let (topics, clock) = (Topics::new("sim", "d", None, 1), SimClock::new(time.clone(), 0));
+        (HintStore::new(0, variant, true, topics, shared, clock, Rng::new(1)), time)
+    }
+
+    fn intent(iid: u64, tags: Tags, expect: Option<Token>, exp_ms: u64) -> Intent {
+        let (vv, ts, fp) = (Vv::new(), Hlc::default(), fp(row(&key(0), tags).as_deref()));
+        Intent { iid, seq: iid, vv, fp, ts, tomb: false, schema: SchemaId(1), expect, exp_ms }
+    }
+
+    /// Writes `tags` under `intent` through `handle`.
+    fn cas(handle: &Arc<dyn Store>, tags: Tags, intent: &Intent) -> Outcome {
+        let (handle, row, intent) = (handle.clone(), row(&key(0), tags), intent.clone());
+        run(async move { handle.cas(0, &key(0), row.as_deref(), &intent).await.unwrap() })
+    }
+
+    fn observe(handle: &Arc<dyn Store>, intent: &Intent) -> Observed {
+        let (handle, intent) = (handle.clone(), intent.clone());
+        run(async move { handle.read(0, &key(0), Some(&intent)).await.unwrap() })
+    }
+
+    #[test]
+    fn a_conditional_write_needs_its_token_and_only_a_content_token_comes_back() {
+        for (variant, comes_back) in [(Variant::Unique, false), (Variant::Content { versions: true }, true)] {
+            let (store, time) = store(variant);
+            let (handle, exp) = (store.handle(), time.now_ms() + 10);
+            let first = intent(1, 1, None, exp);
+            let Outcome::Done(token) = cas(&handle, 1, &first) else { panic!() };
+            assert_eq!(cas(&handle, 2, &intent(2, 2, None, exp)), Outcome::Mismatch);
+            store.app_write(&key(0), row(&key(0), 4));
+            assert_eq!(observe(&handle, &first).landed, Landed::Yes);
+            store.app_write(&key(0), row(&key(0), 1));
+            assert_eq!(observe(&handle, &first).token == token, comes_back);
+        }
+    }
+
+    #[test]
+    fn an_object_store_refuses_after_the_expiry_and_then_the_witness_says_no() {
+        let (store, time) = store(Variant::Unique);
+        let handle = store.handle();
+        let intent = intent(1, 1, None, time.now_ms() + 10);
+        assert_eq!(observe(&handle, &intent).landed, Landed::Unknown);
+        time.jump(11);
+        assert_eq!(cas(&handle, 1, &intent), Outcome::Mismatch);
+        assert_eq!(observe(&handle, &intent).landed, Landed::No);
+    }
+
+    #[test]
+    fn a_filesystem_refuses_the_writes_of_an_owner_that_was_fenced() {
+        let (store, time) = store(Variant::Files);
+        let (old, new) = (store.handle(), store.handle());
+        for (handle, epoch) in [(old.clone(), 1), (new.clone(), 2)] {
+            run(async move { handle.fence(0, 0, epoch).await.unwrap() });
+        }
+        let intent = intent(1, 1, None, time.now_ms() + 10);
+        assert_eq!(cas(&old, 1, &intent), Outcome::Mismatch);
+        assert_eq!(cas(&new, 1, &intent), Outcome::Done(observe(&new, &intent).token));
+    }
+}

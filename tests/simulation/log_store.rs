@@ -451,3 +451,81 @@ fn entry_of(planned: &Planned) -> LedgerEntry {
         pend: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::{Stepped, Time, World};
+    use crate::workload::{key, row};
+    use std::future::Future;
+
+    /// Runs a future that only yields.
+    fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
+        let (out, mut world, mut rng) = (Arc::new(Mutex::new(None)), World::default(), Rng::new(1));
+        let slot = out.clone();
+        world.spawn(Box::pin(async move { *slot.lock() = Some(future.await) }));
+        while world.step(&mut rng) != Stepped::Idle {}
+        out.lock().take().expect("the future ended")
+    }
+
+    fn store() -> (LogStore, Arc<Shared>) {
+        let shared = Arc::new(Shared::new(false, 1));
+        shared.calm.store(true, std::sync::atomic::Ordering::Relaxed);
+        let topics = Topics::new("sim", "d", None, 1);
+        let clock = SimClock::new(Time::new(1), 0);
+        (LogStore::new(0, true, topics, shared.clone(), clock, Rng::new(1)), shared)
+    }
+
+    #[test]
+    fn the_log_holds_logged_edits_in_order_and_no_other() {
+        let (store, _) = store();
+        store.app_write(&key(0), row(&key(0), 1), true);
+        store.app_write(&key(0), row(&key(0), 2), false);
+        store.app_write(&key(0), None, true);
+        let transactions = run(async move {
+            let mut reader = store.reader(Position::START).await.unwrap();
+            let (mut all, end) = (Vec::new(), store.position().await.unwrap());
+            loop {
+                let batch = reader.next(BatchLimit::default()).await.unwrap();
+                all.extend(batch.transactions);
+                if batch.through == end {
+                    return all;
+                }
+            }
+        });
+        let commits: Vec<_> = transactions.iter().map(|t| (t.commit, t.changes.len())).collect();
+        assert_eq!(commits, [(1, 1), (2, 1)]);
+        let Change::Row { before: Some(before), after: None, .. } = &transactions[1].changes[0] else { panic!() };
+        assert_eq!(tags(Some(before)), 2);
+    }
+
+    #[test]
+    fn a_reader_below_the_pruned_log_is_told_and_an_early_release_is_a_violation() {
+        let (store, shared) = store();
+        store.judge_release(Box::new(|_| false));
+        store.app_write(&key(0), row(&key(0), 1), true);
+        let lost = run(async move {
+            let mut reader = store.reader(Position::START).await.unwrap();
+            reader.release(Position::end_of(1)).await.unwrap();
+            reader.next(BatchLimit::default()).await.unwrap_err()
+        });
+        assert_eq!(lost.code, Code::SourceIdentity);
+        assert!(shared.first_violation().is_some_and(|v| v.starts_with("P2")));
+    }
+
+    #[test]
+    fn a_lock_keeps_everybody_else_away_from_a_row_that_exists_until_it_is_dropped() {
+        let (store, _) = store();
+        store.app_write(&key(0), row(&key(0), 1), true);
+        run(async move {
+            let (mut one, mut two) = (store.rows().await.unwrap(), store.rows().await.unwrap());
+            let keys = [key(0), key(1)];
+            let locked = one.lock(0, &keys).await.unwrap();
+            assert!(!store.can_write(&key(0)) && store.can_write(&key(1)));
+            assert_eq!(two.lock(0, &keys).await.unwrap().seen(0), Seen::Busy);
+            drop(locked);
+            assert!(store.can_write(&key(0)));
+            assert_ne!(two.lock(0, &keys).await.unwrap().seen(0), Seen::Busy);
+        });
+    }
+}

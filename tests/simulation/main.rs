@@ -2,7 +2,7 @@
 //! and of the platforms, faults between any two effects, and a judge outside the protocol.
 //!
 //! `N` is the number of schedules, `SECONDS` the time box, `SEED` replays one with every step
-//! printed (`--nocapture`). A seed names its configuration and everything that happens in it.
+//! printed (`--nocapture`); `FIRST` is the first seed. A seed names its configuration and everything that happens in it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test run tells what it exercised")]
 
 mod chaos;
@@ -12,6 +12,7 @@ mod executor;
 mod hint_store;
 mod log_store;
 mod oracle;
+#[allow(dead_code, reason = "it offers a product more than the toy takes")]
 mod product;
 mod runner;
 mod shared;

@@ -4,7 +4,7 @@
 use super::executor::now;
 use super::product::RoleId;
 use super::shared::{Count, Shared};
-use super::workload::{Journal, Policy, Tags, fp, key, key_index, tags};
+use super::workload::{Journal, Policy, Tags, Written, fp, key, key_index, tags};
 use driftless::event::{Canonical, Cause, Conflict, Key, Loser, Origin, Position, Proposal, Record, Seq, Validity};
 use driftless::topic::claim::admit;
 use driftless::topic::memory::MemoryLog;
@@ -45,6 +45,17 @@ impl Cursor {
 struct Filed {
     proposal: Proposal,
     settled: bool,
+}
+
+/// What is judged at rest.
+#[derive(Clone, Copy)]
+pub struct Rest {
+    pub keys: usize,
+    pub platforms: usize,
+    /// Every platform can tell what became of a write.
+    pub exact: bool,
+    /// A removed tag may not even come back where an application then keeps it.
+    pub strict: bool,
 }
 
 pub struct Oracle {
@@ -90,13 +101,10 @@ impl Oracle {
                 return;
             }
             shared.active();
-            match record {
-                Record::Proposal(p) => {
-                    shared.count(Count::Proposals);
-                    *shared.published.lock() |= tags(p.value.as_deref());
-                    filed.insert((partition, offset), Filed { proposal: (**p).clone(), settled: false });
-                }
-                _ => {}
+            if let Record::Proposal(p) = record {
+                shared.count(Count::Proposals);
+                *shared.published.lock() |= tags(p.value.as_deref());
+                filed.insert((partition, offset), Filed { proposal: (**p).clone(), settled: false });
             }
         });
         let mut fresh = Vec::new();
@@ -166,7 +174,7 @@ impl Oracle {
     }
 
     /// At rest: everything is settled, the platforms agree, and nothing written was lost.
-    pub fn judge_rest(&self, keys: usize, exact: bool, platforms: usize, contents: impl Fn(usize, &Key) -> Tags) {
+    pub fn judge_rest(&self, rest: Rest, contents: impl Fn(usize, &Key) -> Tags) {
         let shared = &self.shared;
         for ((partition, offset), filed) in &self.filed {
             if !filed.settled {
@@ -176,16 +184,17 @@ impl Oracle {
             }
         }
         let journal = shared.journal.lock();
-        for index in 0..keys {
+        shared.add(Count::ShownAgain, u64::from(journal.shown_again.count_ones()));
+        for index in 0..rest.keys {
             let (key, head) = (key(index), self.head(&key(index)));
             let unequal: Vec<_> =
-                (0..platforms).map(|p| contents(p, &key)).enumerate().filter(|c| c.1 != head).collect();
+                (0..rest.platforms).map(|p| contents(p, &key)).enumerate().filter(|c| c.1 != head).collect();
             if !unequal.is_empty() {
                 shared.violation(format!("I1: {key:?} is {head:#b} in D, but differs at (platform, tags) {unequal:?}"));
             }
             match self.policy {
-                Policy::Set => judge_set(shared, &journal, index, head, exact),
-                Policy::Register => self.judge_register(&journal, index, head),
+                Policy::Set => judge_set(shared, &journal, index, head, rest),
+                Policy::Register => self.judge_register(&journal, index, head, rest.strict),
             }
         }
         drop(journal);
@@ -194,12 +203,14 @@ impl Oracle {
     }
 
     /// I5: every write is final, replaced by somebody who saw it, or a logged loser.
-    fn judge_register(&self, journal: &Journal, index: usize, head: Tags) {
+    fn judge_register(&self, journal: &Journal, index: usize, head: Tags, strict: bool) {
         for (at, write) in journal.writes.iter().enumerate().filter(|(_, w)| w.key == index) {
             let later = || journal.writes[at + 1..].iter().filter(|w| w.key == index);
             let kept = if write.left == 0 {
-                // A deletion has no tag: some later writer saw nothing there, or a deletion lost.
-                head == 0 || later().any(|w| w.seen == 0) || self.lost_deletions.contains(&index)
+                // A deletion has no tag: some later writer saw nothing there, or a deletion lost. Who
+                // writes after it on the same platform saw it too, though it may have been undone.
+                let seen = |w: &Written| w.seen == 0 || !strict && w.platform == write.platform;
+                head == 0 || later().any(seen) || self.lost_deletions.contains(&index)
             } else {
                 head == write.left || later().any(|w| w.seen & write.left != 0) || self.lost_tags & write.left != 0
             };
@@ -280,13 +291,15 @@ fn judge_cause(shared: &Shared, at: &str, before: &[Arc<Canonical>], proposal: &
 
 /// I2 and I3: what is there is what was added and not removed by somebody who saw it. Without an
 /// exact witness a removed tag may come back (agent-9), but none is lost.
-fn judge_set(shared: &Shared, journal: &Journal, index: usize, head: Tags, exact: bool) {
+fn judge_set(shared: &Shared, journal: &Journal, index: usize, head: Tags, rest: Rest) {
     let wanted = journal.added.get(index).copied().unwrap_or(0) & !journal.removed;
     if wanted & !head != 0 {
         shared.violation(format!("I2: key {index} lost tags {:#b}", wanted & !head));
     }
-    if exact && head & !wanted != 0 {
-        shared.violation(format!("I3: key {index} has removed tags {:#b}", head & !wanted));
+    let excused = if rest.strict { 0 } else { journal.shown_again };
+    let extra = head & !wanted & !excused;
+    if rest.exact && extra != 0 {
+        shared.violation(format!("I3: key {index} has removed tags {extra:#b}"));
     }
 }
 

@@ -47,7 +47,7 @@ pub fn knob(name: &str) -> Option<u64> {
 }
 
 /// The configuration a seed belongs to.
-pub fn config_of<'a>(configs: &'a [Config], seed: u64) -> &'a Config {
+pub fn config_of(configs: &[Config], seed: u64) -> &Config {
     &configs[(seed % configs.len() as u64) as usize]
 }
 
@@ -128,6 +128,28 @@ impl Outcome {
         }
     }
 }
+
+/// The whole run, as the environment asks for it: `SEED` replays one schedule with every step
+/// printed, else `N` schedules or `SECONDS` of time, whichever is over first.
+pub fn simulate(product: &dyn Product, configs: &[Config]) {
+    if let Some(seed) = knob("SEED") {
+        let (failure, totals) = run_seed(product, configs, seed, true);
+        println!("seed {seed} in {:?}", config_of(configs, seed).name);
+        COUNTS.iter().zip(totals).filter(|c| c.1 > 0).for_each(|(name, n)| println!("  {n:>12} {name}"));
+        assert!(failure.is_none(), "{failure:?}");
+        return;
+    }
+    let (schedules, seconds) = (knob("N"), knob("SECONDS"));
+    let unlimited = schedules.map_or(DEFAULT_SECONDS, |_| u64::MAX);
+    let first_seed = knob("FIRST").unwrap_or(1);
+    let budget = Budget { schedules: schedules.unwrap_or(u64::MAX), seconds: seconds.unwrap_or(unlimited), first_seed };
+    let outcome = run_many(product, configs, budget, None);
+    outcome.print("simulation");
+    outcome.assert_clean();
+}
+
+/// How long a run takes if nothing else is asked for.
+const DEFAULT_SECONDS: u64 = 20;
 
 /// What is expected of a mutant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -85,6 +85,10 @@ pub struct Journal {
     pub removed: Tags,
     /// Per key: all tags ever added.
     pub added: SmallVec<[Tags; 8]>,
+    /// Per platform: tags its own applications removed.
+    removed_at: SmallVec<[Tags; 4]>,
+    /// Tags that came back on the platform that had removed them, and that an application then kept.
+    pub shown_again: Tags,
     next_tag: u32,
 }
 
@@ -113,7 +117,12 @@ impl Journal {
         if self.added.len() <= write.key {
             self.added.resize(write.key + 1, 0);
         }
+        if self.removed_at.len() <= write.platform {
+            self.removed_at.resize(write.platform + 1, 0);
+        }
         self.added[write.key] |= write.left & !write.seen;
+        self.shown_again |= write.seen & write.left & self.removed_at[write.platform];
+        self.removed_at[write.platform] |= write.seen & !write.left;
         self.removed |= write.seen & !write.left;
         self.writes.push(write);
     }
