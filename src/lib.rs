@@ -10,4 +10,8 @@ pub mod topic;
 
 pub mod connectors;
 
+pub mod govern;
+
+pub mod config;
+
 pub mod runtime;
