@@ -14,4 +14,6 @@ pub mod govern;
 
 pub mod config;
 
+pub mod cli;
+
 pub mod runtime;

@@ -19,7 +19,7 @@ mod section;
 mod tree;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use collection::{Collection, Mask};
 pub use dataset::{Dataset, Part};

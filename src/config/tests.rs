@@ -52,19 +52,20 @@ static FILESYSTEM: Descriptor = descriptor("filesystem", Some(Capture::Hint), tr
 static POSTGRES: Descriptor = descriptor("postgres", Some(Capture::Log), true, Guarantee::Exact);
 static WEBHOOK: Descriptor = descriptor("webhook", None, true, Guarantee::Exclusive);
 
-const CONNECTORS: Connectors<'_> = Connectors {
+pub(crate) const CONNECTORS: Connectors<'_> = Connectors {
     compiled: &[&SQLITE, &FILESYSTEM, &POSTGRES, &WEBHOOK],
     known: &["sqlite", "filesystem", "postgres", "webhook", "mysql"],
 };
 
+/// Files and variables of a test.
 #[derive(Default)]
-struct Fake {
+pub(crate) struct Fake {
     files: BTreeMap<String, String>,
     variables: BTreeMap<String, String>,
 }
 
 impl Fake {
-    fn with(file: &str, text: &str) -> Self {
+    pub(crate) fn with(file: &str, text: &str) -> Self {
         Fake::default().and(file, text)
     }
 

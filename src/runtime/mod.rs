@@ -1,4 +1,6 @@
-//! What every layer stands on: errors with one remedy each, and time as a parameter.
+//! What every layer stands on: errors with one remedy each, time as a parameter, and what is told
+//! of the work: logs and metrics.
 
 pub mod clock;
 pub mod error;
+pub mod telemetry;
