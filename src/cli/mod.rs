@@ -45,7 +45,7 @@ impl Program<'_> {
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let connectors = Connectors { compiled: connectors::COMPILED, known: connectors::KNOWN };
+    let connectors = Connectors { compiled: connectors::ALL, known: connectors::KNOWN };
     let program = Program { connectors, policy: &AllowAll, around: &Machine };
     run(std::env::args_os(), program, &mut std::io::stdout().lock(), &mut std::io::stderr()).into()
 }

@@ -5,7 +5,7 @@ use crate::config::tests::{CONNECTORS, Fake};
 use serde_json::Value;
 
 fn typed(file: &str, words: &str) -> (u8, String, String) {
-    let around = Fake::with("driftless.yaml", file);
+    let around = Fake::with("driftless.yaml", file).set("PWD", "/here");
     let program = Program { connectors: CONNECTORS, policy: &AllowAll, around: &around };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let words = std::iter::once("driftless").chain(words.split_whitespace()).map(OsString::from);

@@ -2,11 +2,11 @@
 //! which only the connector understands.
 
 use super::errors::{At, alternatives, suggestion};
-use super::redact::{Settings, redacted};
+use super::redact::Settings;
 use super::section::Section;
 use crate::connectors::contract::{Abilities, Connector, Descriptor};
 use crate::govern::Labels;
-use crate::runtime::error::{Code, Result};
+use crate::runtime::error::{Code, Error, Result};
 use serde::Serialize;
 use std::fmt;
 
@@ -99,9 +99,16 @@ impl Platform {
     /// Lets the connector look at its settings, and access at its abilities.
     fn check(&self, section: &Section<'_>) {
         if let Err(error) = self.connector() {
-            // A connector that names the setting in `at` gets the line of that setting.
-            let setting = error.at.iter().find(|(what, _)| *what == "setting").map_or("", |(_, key)| key);
-            section.problem_of(error.code, setting, redacted(&error.doing));
+            let mut text = error.doing.clone();
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            // These two name a key and nothing else; other causes may quote values.
+            if let Some(cause) = cause.filter(|c| c.starts_with("unknown field") || c.starts_with("missing field")) {
+                text = format!("{text}; {cause}");
+            }
+            match blamed(&error, &text, self.kind()) {
+                Some(setting) => section.problem_of(error.code, &setting, self.settings.cleaned(&text)),
+                None => section.report(error.code, self.settings.cleaned(&text)),
+            }
         }
         let Abilities { capture, apply, .. } = self.abilities();
         if self.access == Access::Read && capture.is_none() {
@@ -117,6 +124,21 @@ impl fmt::Debug for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {:?}", self.name, self.kind(), self.settings)
     }
+}
+
+/// The setting a connector's error is about: named in `at`, or the text begins with it, or it is the
+/// field that serde does not know or misses.
+fn blamed(error: &Error, text: &str, kind: &str) -> Option<String> {
+    if let Some((_, setting)) = error.at.iter().find(|(what, _)| *what == "setting") {
+        return Some(setting.clone());
+    }
+    let field = ["unknown field `", "missing field `"].iter().find_map(|what| text.split_once(what));
+    if let Some((field, _)) = field.and_then(|(_, rest)| rest.split_once('`')) {
+        return Some(field.into());
+    }
+    let is_key = |word: &&str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    // Some begin with the connector's own name instead.
+    text.split_once(": ").map(|(word, _)| word).filter(is_key).filter(|word| *word != kind).map(str::to_owned)
 }
 
 fn find((kind, shown): (String, String), section: &Section<'_>, connectors: Connectors<'_>) -> Option<Descriptor> {

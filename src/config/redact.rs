@@ -4,6 +4,7 @@ use super::tree::{Content, Entry, Node, Text};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::fmt;
+use std::sync::Arc;
 
 /// What is shown instead of a secret.
 pub(super) const HIDDEN: &str = "***";
@@ -65,51 +66,74 @@ fn pairs_redacted(text: &str) -> String {
 
 /// A value that may hold secrets: opened only where it is used, shown and logged without them.
 #[derive(Clone, PartialEq)]
-pub struct Settings {
+pub struct Settings(Arc<Forms>);
+
+#[derive(PartialEq)]
+struct Forms {
     open: Value,
     shown: Value,
 }
 
 impl Settings {
     pub(super) fn of(node: &Node) -> Self {
-        Settings { open: json(node, &|text| text.value.clone()), shown: shown(node, false) }
+        Settings(Arc::new(Forms { open: json(node, &|text| text.value.clone()), shown: shown(node, false) }))
     }
 
     pub(super) fn of_entries<'a>(entries: impl Iterator<Item = (&'a str, &'a Node)>) -> Self {
-        let mut settings =
-            Settings { open: Value::Object(Default::default()), shown: Value::Object(Default::default()) };
+        let (mut open, mut hidden) = (serde_json::Map::new(), serde_json::Map::new());
         for (key, node) in entries {
-            let value = Settings::of(node);
-            if let (Value::Object(open), Value::Object(hidden)) = (&mut settings.open, &mut settings.shown) {
-                open.insert(key.into(), value.open);
-                hidden.insert(key.into(), shown(node, is_secret_name(key)));
-            }
+            open.insert(key.into(), json(node, &|text| text.value.clone()));
+            hidden.insert(key.into(), shown(node, is_secret_name(key)));
         }
-        settings
+        Settings(Arc::new(Forms { open: Value::Object(open), shown: Value::Object(hidden) }))
     }
 
     /// The value itself, secrets included. Not for logs.
     #[must_use]
-    pub const fn open(&self) -> &Value {
-        &self.open
+    pub fn open(&self) -> &Value {
+        &self.0.open
     }
 
     /// The value as it may be shown.
     #[must_use]
-    pub const fn shown(&self) -> &Value {
-        &self.shown
+    pub fn shown(&self) -> &Value {
+        &self.0.shown
+    }
+
+    /// A text somebody made with these settings in hand, without their secrets.
+    pub(super) fn cleaned(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        hide(&self.0.open, &self.0.shown, &mut text);
+        redacted(&text)
+    }
+}
+
+/// Blanks out in `text` every value that is shown differently from what it is.
+fn hide(open: &Value, shown: &Value, text: &mut String) {
+    match (open, shown) {
+        (Value::Object(open), Value::Object(shown)) => {
+            open.iter().for_each(|(key, value)| hide(value, shown.get(key).unwrap_or(&Value::Null), text));
+        }
+        (Value::Array(open), Value::Array(shown)) => open.iter().zip(shown).for_each(|(o, s)| hide(o, s, text)),
+        (open, shown) if open != shown => {
+            let plain = open.as_str().map_or_else(|| open.to_string(), str::to_owned);
+            if !plain.is_empty() {
+                *text = text.replace(&plain, HIDDEN);
+            }
+        }
+        _ => {}
     }
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.shown)
+        write!(f, "{}", self.shown())
     }
 }
 
 impl Serialize for Settings {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.shown.serialize(serializer)
+        self.shown().serialize(serializer)
     }
 }
 

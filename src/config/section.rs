@@ -97,6 +97,11 @@ impl<'a> Section<'a> {
         self.sink.report(code, self.line_of(key), &self.path_of(key), text);
     }
 
+    /// Reports a problem with the section as a whole.
+    pub(super) fn report(&self, code: Code, text: impl Into<String>) {
+        self.sink.report(code, self.at, &self.path, text);
+    }
+
     /// Where `key` stands, or the section.
     pub(super) fn line_of(&self, key: &str) -> &'a At {
         self.entries.iter().find(|e| e.key == key).map_or(self.at, |e| &e.at)

@@ -1,45 +1,57 @@
 //! What loads, what is refused and in which words.
 
 use super::*;
-use crate::connectors::contract::{Abilities, Capture, Connector, Descriptor, Guarantee};
+use crate::connectors::contract::{
+    Abilities, Capture, Connector, Descriptor, Finding, Guarantee, Opened, Place, Scope,
+};
+use crate::event::Schema;
 use crate::govern::{AllowAll, Labels, Reason};
 use crate::runtime::error::{Error, Result as Res};
 use proptest::prelude::*;
 use std::io;
 use std::path::Path;
 
-/// Looks at one setting, as connectors do, and is never used.
+/// Checks settings in the ways real connectors do, and opens nothing.
 fn open(settings: Value, _platform: &str) -> Res<Box<dyn Connector>> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict {
+        #[expect(dead_code, reason = "only its presence is asked for")]
+        path: String,
+    }
+    let wrong = |text: &str| Error::new(Code::ConfigInvalid, text);
     match settings.get("path") {
-        Some(Value::String(_)) | None => {
-            struct Nothing;
-            #[async_trait::async_trait]
-            impl Connector for Nothing {
-                async fn check(
-                    &self,
-                    _: Option<&crate::connectors::contract::Scope>,
-                ) -> Res<Vec<crate::connectors::contract::Finding>> {
-                    Ok(Vec::new())
-                }
-                async fn schema(&self, _: &crate::connectors::contract::Place) -> Res<Option<crate::event::Schema>> {
-                    Ok(None)
-                }
-                async fn open(
-                    &self,
-                    _: &crate::connectors::contract::Scope,
-                ) -> Res<crate::connectors::contract::Opened> {
-                    Err(Error::new(Code::Unexpected, "not in this test"))
-                }
-                async fn remove(
-                    &self,
-                    _: &crate::connectors::contract::Scope,
-                ) -> Res<Vec<crate::connectors::contract::Finding>> {
-                    Ok(Vec::new())
-                }
-            }
-            Ok(Box::new(Nothing))
-        }
-        Some(_) => Err(Error::new(Code::ConfigInvalid, "expected a path").at("setting", "path")),
+        Some(Value::Number(_)) => return Err(wrong("expected a path").at("setting", "path")),
+        Some(Value::Bool(_)) => return Err(wrong("path: expected an absolute path")),
+        _ => {}
+    }
+    if let Some(told) = settings.get("tell").and_then(Value::as_str) {
+        return Err(wrong(&format!("this is told: {told}")));
+    }
+    if let Some(strict) = settings.get("strict") {
+        serde_json::from_value::<Strict>(strict.clone()).map_err(|e| wrong("not understood").caused_by(e))?;
+    }
+    Ok(Box::new(Nothing))
+}
+
+struct Nothing;
+
+#[async_trait::async_trait]
+impl Connector for Nothing {
+    async fn check(&self, _: Option<&Scope>) -> Res<Vec<Finding>> {
+        Ok(Vec::new())
+    }
+
+    async fn schema(&self, _: &Place) -> Res<Option<Schema>> {
+        Ok(None)
+    }
+
+    async fn open(&self, _: &Scope) -> Res<Opened> {
+        Err(Error::new(Code::Unexpected, "not in this test"))
+    }
+
+    async fn remove(&self, _: &Scope) -> Res<Vec<Finding>> {
+        Ok(Vec::new())
     }
 }
 
@@ -74,7 +86,7 @@ impl Fake {
         self
     }
 
-    fn set(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
         self.variables.insert(name.into(), value.into());
         self
     }
@@ -335,6 +347,23 @@ fn a_problem_never_tells_a_secret() {
     assert!(!told.contains("-secret"), "{told}");
 }
 
+/// Connectors name the setting in one of three ways, and each gets its line.
+#[test]
+fn what_a_connector_refuses_is_told_at_the_line_of_the_setting() {
+    let told = |setting: &str| problems(&format!("platforms:\n  a:\n    type: sqlite\n    {setting}\n"));
+    assert_eq!(told("path: true"), "c.yaml:4: platforms.a.path: path: expected an absolute path");
+    assert_eq!(told("path: 5"), "c.yaml:4: platforms.a.path: expected a path");
+    assert!(told("strict: {pth: x}").contains("platforms.a.pth: not understood; unknown field `pth`, expected `path`"));
+    assert!(told("strict: {}").contains("platforms.a.path: not understood; missing field `path`"));
+    assert_eq!(told("strict: {path: 1}"), "c.yaml:3: platforms.a: not understood");
+}
+
+#[test]
+fn what_a_connector_says_of_a_secret_is_blanked_out() {
+    let fake = Fake::with("c.yaml", "platforms:\n  a: {type: sqlite, tell: 'file:s'}\n").and("s", "hunter2");
+    assert_eq!(fake.load(&["c.yaml"]).unwrap_err().to_string(), "c.yaml:2: platforms.a: this is told: ***");
+}
+
 #[test]
 fn numbers_and_flags_may_come_from_the_environment() {
     let fake = Fake::with("c.yaml", "synchronization: {enabled: '${ON:-false}', batch-size: '${N}'}").set("N", "50");
@@ -400,7 +429,8 @@ fn every_example_loads_and_can_be_shown_and_loaded_again() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let text = std::fs::read_to_string(&path).unwrap();
-        let config = Fake::with(&name, &text).load(&[&name]).unwrap_or_else(|problems| panic!("{problems}"));
+        let config =
+            Fake::with(&name, &text).set("PWD", "/here").load(&[&name]).unwrap_or_else(|problems| panic!("{problems}"));
         if !name.starts_with("mission-") {
             assert_eq!(readiness::check(&config), Ok(()), "{name}");
         }
@@ -417,7 +447,8 @@ fn every_example_loads_and_can_be_shown_and_loaded_again() {
 
 #[test]
 fn the_demo_gives_the_schema_of_its_products() {
-    let config = load(include_str!("../../configs/demo.yaml")).unwrap();
+    let demo = Fake::with("demo.yaml", include_str!("../../configs/demo.yaml")).set("PWD", "/here");
+    let config = demo.load(&["demo.yaml"]).unwrap();
     let collection = &config.datasets[0].collections[0];
     let schema = collection.schema().unwrap();
     assert_eq!(schema.key, [0]);
