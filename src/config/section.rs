@@ -24,6 +24,8 @@ pub(super) struct Section<'a> {
 pub(super) struct Item<'a> {
     pub node: &'a Node,
     pub path: String,
+    /// Where its key stands, or the value itself in a list.
+    head: &'a At,
     sink: &'a Sink,
 }
 
@@ -112,14 +114,14 @@ impl<'a> Section<'a> {
     }
 
     fn make(&self, entry: &'a Entry) -> Item<'a> {
-        Item { node: &entry.node, path: self.path_of(&entry.key), sink: self.sink }
+        Item { node: &entry.node, path: self.path_of(&entry.key), head: &entry.at, sink: self.sink }
     }
 }
 
 impl<'a> Item<'a> {
     /// The root of a document.
     pub(super) const fn root(node: &'a Node, sink: &'a Sink) -> Self {
-        Item { node, path: String::new(), sink }
+        Item { node, path: String::new(), head: &node.at, sink }
     }
 
     /// Reports a problem with this value.
@@ -134,7 +136,7 @@ impl<'a> Item<'a> {
 
     pub(super) fn section(&self, what: &str) -> Option<Section<'a>> {
         match &self.node.content {
-            Content::Map(entries) => Some(Section::new(&self.node.at, self.path.clone(), entries, self.sink)),
+            Content::Map(entries) => Some(Section::new(self.head, self.path.clone(), entries, self.sink)),
             _ => self.expected(what),
         }
     }
@@ -142,7 +144,8 @@ impl<'a> Item<'a> {
     pub(super) fn list(&self, what: &str) -> Option<Vec<Item<'a>>> {
         match &self.node.content {
             Content::List(items) => {
-                let item = |(i, node)| Item { node, path: format!("{}[{i}]", self.path), sink: self.sink };
+                let item =
+                    |(i, node)| Item { node, path: format!("{}[{i}]", self.path), head: &node.at, sink: self.sink };
                 Some(items.iter().enumerate().map(item).collect())
             }
             _ => self.expected(what),

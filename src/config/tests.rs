@@ -227,7 +227,7 @@ fn each_mistake_is_told_with_line_path_and_what_is_expected() {
             "c.yaml:6: datasets[1]: another dataset at c.yaml:5 is called `d`"),
         (in_dataset("  sync-mode: realtime"), "c.yaml:8: dataset.sync-mode: expected real-time, scheduled or manual, found `realtime`; did you mean `real-time`?"),
         (in_dataset("  conflict_resolution: merge"), "c.yaml:8: dataset.conflict_resolution: unknown key; did you mean `conflict-resolution`?"),
-        (in_dataset("  sync-mode: scheduled"), "c.yaml:5: dataset.schedule: missing; expected a cron expression"),
+        (in_dataset("  sync-mode: scheduled"), "c.yaml:4: dataset.schedule: missing; expected a cron expression"),
         (in_dataset("  partitions: 0"), "dataset.partitions: expected a whole number from 1 to 10000"),
         (in_dataset("  priority: [c]"), "dataset.priority[0]: `c` is no platform of this dataset; did you mean `a`?; expected a or b"),
         (in_dataset("  guarantee: exact"), "c.yaml:8: dataset.guarantee: `b` only reaches `safe`"),
@@ -245,7 +245,7 @@ fn each_mistake_is_told_with_line_path_and_what_is_expected() {
         (in_collection("      key: [x, x]"), "dataset.collections[0].key[1]: `x` is named twice"),
         (in_collection("      key: x\n      columns: [y]"), "c.yaml:11: dataset.collections[0].columns: `x` belongs to the key"),
         (in_collection("      masks: {x: secret}"), "collections[0].masks.x: expected hash, null or `{fixed: value}`, found `secret`"),
-        (in_collection("      masks: {x: hash}"), "c.yaml:5: dataset.direction: `c` has masks, and masked values must not come back"),
+        (in_collection("      masks: {x: hash}"), "c.yaml:4: dataset.direction: `c` has masks, and masked values must not come back"),
         ("platforms:\n  a: {type: sqlite, access: write}\n  b: {type: sqlite}\ndataset: {name: d, source: a, destinations: [b]}".into(),
             "c.yaml:4: dataset.source: `a` cannot be read"),
         ("platforms:\n  a: {type: sqlite}\n  b: {type: sqlite, access: read}\ndataset: {name: d, source: a, destinations: [b]}".into(),
@@ -282,9 +282,9 @@ fn all_problems_of_all_files_are_told_at_once_in_order() {
             "platforms.b.access",
             "http",
             "the configuration cannot be read (no such file); name it with --config",
-            "dataset.name",
             "dataset.source",
             "dataset.destinations",
+            "dataset.name",
             "dataset.sources"
         ],
         "{told}"
@@ -355,7 +355,7 @@ fn what_a_connector_refuses_is_told_at_the_line_of_the_setting() {
     assert_eq!(told("path: 5"), "c.yaml:4: platforms.a.path: expected a path");
     assert!(told("strict: {pth: x}").contains("platforms.a.pth: not understood; unknown field `pth`, expected `path`"));
     assert!(told("strict: {}").contains("platforms.a.path: not understood; missing field `path`"));
-    assert_eq!(told("strict: {path: 1}"), "c.yaml:3: platforms.a: not understood");
+    assert_eq!(told("strict: {path: 1}"), "c.yaml:2: platforms.a: not understood");
 }
 
 #[test]
