@@ -23,4 +23,10 @@ pub mod agent;
 
 pub mod connectors;
 
+pub mod govern;
+
+pub mod config;
+
+pub mod cli;
+
 pub mod runtime;

@@ -1,5 +1,7 @@
-//! What every layer stands on: errors with one remedy each, and time as a parameter.
+//! What every layer stands on: errors with one remedy each, time as a parameter, and what is told
+//! of the work: logs and metrics.
 
 pub mod clock;
 pub mod error;
 pub mod guard;
+pub mod telemetry;

@@ -1,0 +1,63 @@
+//! What can be typed. Each verb's own arguments stand in the verb's file; a new verb is a file, a
+//! variant here and a line in `run`.
+
+use super::{config, validate};
+use crate::runtime::telemetry::Format;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Keeps datasets the same on every platform that holds them.
+#[derive(Parser, Debug)]
+#[command(name = "driftless", version, arg_required_else_help = true)]
+pub struct Args {
+    /// What every verb takes.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(clap::Args, Debug)]
+pub struct Common {
+    /// A configuration file; several are read together
+    #[arg(long, short, global = true, value_name = "FILE", default_value = "driftless.yaml", env = "DRIFTLESS_CONFIG")]
+    pub config: Vec<String>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How log lines look
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", env = "DRIFTLESS_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or levels by target such as sync=debug,performance=off
+    #[arg(long, global = true, value_name = "FILTER", default_value = "info", env = "DRIFTLESS_LOG")]
+    pub log: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// Readable lines
+    Text,
+    /// JSON objects
+    Json,
+}
+
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        }
+    }
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Check the configuration without connecting anywhere
+    Validate(validate::Validate),
+    /// Work with the configuration
+    #[command(subcommand)]
+    Config(config::Verb),
+}
