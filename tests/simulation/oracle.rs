@@ -217,7 +217,9 @@ impl Oracle {
                 // A deletion has no tag: some later writer saw nothing there, or a deletion lost. Who
                 // writes after it on the same platform saw it too, though it may have been undone.
                 let seen = |w: &Written| w.seen == 0 || !strict && w.platform == write.platform;
-                head == 0 || later().any(seen) || self.lost_deletions.contains(&index)
+                // What never reached the log needs no deletion: a HINT platform shows states, not writes.
+                let unknown = write.seen & *self.shared.published.lock() == 0;
+                head == 0 || unknown || later().any(seen) || self.lost_deletions.contains(&index)
             } else {
                 head == write.left || later().any(|w| w.seen & write.left != 0) || self.lost_tags & write.left != 0
             };
