@@ -223,7 +223,9 @@ impl Applying<'_> {
             // The row moved under the lock: everything is open again.
             (Act::Adopt | Act::Write, Written::Dirty) | (Act::Defer, _) => self.hold(version, Why::Busy),
             // What was put into the log stands behind everything seen here: wait for the reader.
-            (Act::Dirty | Act::Observe | Act::Skip, _) => self.hold(version, Why::Dirty { seen: content, at }),
+            (Act::Dirty | Act::Observe | Act::Skip, Written::Done | Written::Dirty) => {
+                self.hold(version, Why::Dirty { seen: content, at })
+            }
         }
     }
 
