@@ -11,7 +11,14 @@ example=src/connectors/filesystem
 cp -r "$example" "src/connectors/$name"
 find "src/connectors/$name" -type f -name '*.rs' -exec sed -i "s/\"filesystem\"/\"$name\"/g; s/connectors::filesystem/connectors::$name/g" {} +
 printf '# %s\n\nSet-up, rights, where the ledger lies, types, limits, and what is *not verified*.\n' "$name" >"src/connectors/$name/README.md"
-# Every line of the list that names the example is repeated for the new one.
-sed -i "/filesystem/{p;s/filesystem/$name/g}" src/connectors/mod.rs
+# Every group of lines in the list that names the example is repeated for the new one.
+list=$(mktemp)
+awk -v name="$name" '
+    function flush() { copy = group; gsub(/filesystem/, name, copy); printf "%s%s", group, copy; group = "" }
+    /filesystem/ { group = group $0 "\n"; next }
+    { flush(); print }
+    END { flush() }' src/connectors/mod.rs >"$list"
+cat "$list" >src/connectors/mod.rs
+rm "$list"
 sed -i "0,/^filesystem *=/{/^filesystem *=/{p;s/^filesystem/$name/}}" Cargo.toml
 echo "src/connectors/$name is a copy of $example: change it file by file, then 'make quick'"
