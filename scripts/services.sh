@@ -44,6 +44,8 @@ wait_ready() { # name seconds
 
 up() {
     if alive "$1" && "ready_$1" >/dev/null 2>&1; then say "$1 is up already"; return; fi
+    down "$1"
+    if "ready_$1" >/dev/null 2>&1; then die "another server answers on the port of $1: stop it, or set another port (see the top of $0)"; fi
     "install_$1"
     rm -rf "${RUN:?}/$1" && mkdir -p "$RUN/$1"
     chmod 755 "$RUN" "$RUN/$1"
@@ -70,6 +72,7 @@ launch() { # name command...: in the background, in a session of its own, with p
     shift
     (cd "$RUN/$name" && exec setsid "$@" >"$RUN/$name/log" 2>&1 </dev/null) &
     echo $! >"$RUN/$name/pid"
+    for _ in $(seq 50); do alive "$name" && break; sleep 0.05; done # until the new process has its own command line
 }
 
 maven_copy() { # artifact folder

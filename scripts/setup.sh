@@ -30,7 +30,6 @@ rust() {
 build() {
     want cc build-essential
     want make build-essential
-    want cmake cmake
     want pkg-config pkg-config
     want_file '/usr/include/openssl/ssl.h' libssl-dev
     want_file '/usr/include/zlib.h' zlib1g-dev
