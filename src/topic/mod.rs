@@ -11,6 +11,13 @@ pub mod name;
 
 pub mod memory;
 
+pub mod embedded;
+
+mod single;
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod suite;
+
 use crate::event::Offset;
 use crate::runtime::error::Result;
 use async_trait::async_trait;
@@ -22,6 +29,9 @@ use std::sync::Arc;
 /// What a message can carry.
 pub trait Payload: Clone + Send + Sync + 'static {}
 impl<T: Clone + Send + Sync + 'static> Payload for T {}
+
+/// The payload as the embedded log and Kafka carry it: encoded bytes.
+pub type Raw = bytes::Bytes;
 
 /// A partition of a topic.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
