@@ -275,7 +275,12 @@ impl<P: Payload> Log<P> for MemoryLog<P> {
     }
 
     async fn remove(&self, topic: &str) -> Result<()> {
-        self.0.state.lock().topics.remove(topic);
+        let mut state = self.0.state.lock();
+        // Readers that wait learn of it, and nothing of it shows in a topic of the same name.
+        for mut records in state.topics.remove(topic).into_iter().flat_map(|t| t.partitions) {
+            records.waiting.drain(..).for_each(Waker::wake);
+        }
+        state.groups.retain(|(_, at), _| &*at.topic != topic);
         Ok(())
     }
 
@@ -346,5 +351,25 @@ impl<P: Payload> Membership for MemoryMember<P> {
     async fn commit(&self, at: &Partition, committed: Committed) -> Result<()> {
         self.log.0.state.lock().groups.insert((self.group.clone(), at.clone()), committed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock::SystemClock;
+    use crate::topic::{Raw, suite};
+
+    #[tokio::test]
+    async fn the_contract_holds() {
+        let log: MemoryLog<Raw> = MemoryLog::new(Arc::new(SystemClock));
+        let subject: suite::Subject = Arc::new(log.clone());
+        let compact = move |topic: &str| {
+            log.compact(topic, |_| false);
+            Box::pin(async {}) as _
+        };
+        suite::all(subject.clone(), Box::new(compact)).await;
+        suite::single_member(&subject).await;
+        suite::removal_is_seen_at_once(&subject).await;
     }
 }
