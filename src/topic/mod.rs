@@ -7,11 +7,15 @@
 //! and Kafka, typed records for the stages; `codec` joins the two.
 
 pub mod claim;
+pub mod message_key;
 pub mod name;
 
 pub mod memory;
 
-use crate::event::Offset;
+pub mod codec;
+pub mod registry;
+
+use crate::event::{Offset, Record};
 use crate::runtime::error::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +26,11 @@ use std::sync::Arc;
 /// What a message can carry.
 pub trait Payload: Clone + Send + Sync + 'static {}
 impl<T: Clone + Send + Sync + 'static> Payload for T {}
+
+/// What the embedded log and Kafka carry: encoded messages.
+pub type Raw = Bytes;
+/// What the stages exchange: records.
+pub type Typed = Arc<Record>;
 
 /// A partition of a topic.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
