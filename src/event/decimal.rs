@@ -2,12 +2,13 @@
 
 use bigdecimal::{BigDecimal, ParseBigDecimalError};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 /// A decimal number; equal numbers are equal, whatever zeros they were written with.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub enum Decimal {
-    /// A number, kept without trailing zeros.
+    /// A number, kept without trailing zeros: make it with `Decimal::finite`.
     Finite(Box<BigDecimal>),
     /// Not a number.
     NaN,
@@ -37,12 +38,34 @@ impl Decimal {
         match self {
             Decimal::Finite(n) if n.fractional_digit_count().unsigned_abs() <= ZEROS_MAX => n.to_plain_string(),
             Decimal::Finite(n) => {
-                let (digits, scale) = n.as_bigint_and_exponent();
+                let (digits, scale) = n.as_bigint_and_scale();
                 format!("{digits}e{}", scale.saturating_neg())
             }
             Decimal::NaN => "NaN".into(),
             Decimal::Infinity => "Infinity".into(),
             Decimal::NegInfinity => "-Infinity".into(),
+        }
+    }
+}
+
+/// Numbers without trailing zeros are equal if digits and scale are; the library's comparison would
+/// write out the zeros of a huge exponent.
+impl PartialEq for Decimal {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Decimal::Finite(a), Decimal::Finite(b)) => a.as_bigint_and_scale() == b.as_bigint_and_scale(),
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+impl Eq for Decimal {}
+
+impl Hash for Decimal {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        if let Decimal::Finite(number) = self {
+            number.as_bigint_and_scale().hash(state);
         }
     }
 }
@@ -83,5 +106,63 @@ impl fmt::Debug for Decimal {
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.canonical())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn number(text: &str) -> Decimal {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn zeros_signs_and_exponents_do_not_make_another_number() {
+        for (text, canonical) in [
+            ("1.500", "1.5"),
+            ("+1.5", "1.5"),
+            ("15e-1", "1.5"),
+            ("100", "100"),
+            ("1E2", "100"),
+            (".5", "0.5"),
+            ("-0.00", "0"),
+            ("0e9", "0"),
+            ("NaN", "NaN"),
+            ("-Infinity", "-Infinity"),
+        ] {
+            assert_eq!(number(text).canonical(), canonical, "{text}");
+            assert_eq!(number(text), number(canonical));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for text in ["", ".", "-", "1_000", "1e", "e1", "0x1", " 1", "1 ", "1.2.3", "--1", "nan", "1e99999999999999"] {
+            assert!(text.parse::<Decimal>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_huge_exponent_costs_nothing() {
+        let huge = number("1e1000000000000");
+        assert_eq!(huge.canonical(), "1e1000000000000");
+        assert_eq!(number(&huge.canonical()), huge);
+        assert_ne!(huge, number("1"));
+        assert_eq!(number("12e-900000").canonical(), "12e-900000");
+        std::collections::HashSet::new().insert(huge);
+    }
+
+    proptest! {
+        #[test]
+        fn printing_and_parsing_gives_the_same_number(digits in any::<i128>(), scale in -300i64..300, zeros in 0usize..5) {
+            let number = Decimal::finite(&BigDecimal::new(digits.into(), scale));
+            prop_assert_eq!(&number.canonical().parse::<Decimal>().unwrap(), &number);
+            let padded = if scale > 0 { number.canonical() } else { format!("{}.", number.canonical()) };
+            if padded.contains('.') {
+                prop_assert_eq!(format!("{padded}{}", "0".repeat(zeros)).parse::<Decimal>().unwrap(), number);
+            }
+        }
     }
 }

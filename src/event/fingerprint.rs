@@ -235,3 +235,129 @@ impl fmt::Debug for Fp {
         self.0.iter().take(4).try_for_each(|b| write!(f, "{b:02x}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::SchemaId;
+    use crate::event::avro::arbitrary::Gen;
+    use proptest::prelude::*;
+
+    fn schema(fields: Vec<Field>) -> Schema {
+        Schema { id: SchemaId(0), name: "t".into(), fields, key: vec![0] }
+    }
+
+    fn field(name: &str, ty: Type) -> Field {
+        Field { name: name.into(), ty, nullable: true }
+    }
+
+    proptest! {
+        /// value-1
+        #[test]
+        fn the_order_of_fields_does_not_matter(seed in any::<u64>(), turn in 0usize..5) {
+            let mut random = Gen::new(seed);
+            let one = random.schema();
+            let row = random.row(&one);
+            let mut fields: Vec<(Field, Value)> = one.fields.iter().cloned().zip(row.0.iter().cloned()).collect();
+            fields.rotate_left(turn % one.fields.len());
+            fields.reverse();
+            let (fields, values) = fields.into_iter().unzip();
+            prop_assert_eq!(Fp::of_row(&schema(fields), &Row(values)), Fp::of_row(&one, &row));
+        }
+
+        /// value-1
+        #[test]
+        fn a_null_field_is_an_absent_field(seed in any::<u64>(), at in 0usize..5) {
+            let mut random = Gen::new(seed);
+            let one = random.schema();
+            let row = random.row(&one);
+            let (mut more, mut values) = (one.clone(), row.0.clone());
+            let at = at % (values.len() + 1);
+            more.fields.insert(at, field("a field nobody else has", Type::Text));
+            values.insert(at, Value::Null);
+            prop_assert_eq!(Fp::of_row(&more, &Row(values)), Fp::of_row(&one, &row));
+        }
+
+        #[test]
+        fn another_value_is_another_fingerprint(seed in any::<u64>()) {
+            let mut random = Gen::new(seed);
+            let schema = random.schema();
+            let (a, b) = (random.row(&schema), random.row(&schema));
+            let same = seen(&a.0) == seen(&b.0);
+            prop_assert_eq!(Fp::of_row(&schema, &a) == Fp::of_row(&schema, &b), same);
+            for (a, b) in a.0.iter().zip(&b.0) {
+                let same = seen(std::slice::from_ref(a)) == seen(std::slice::from_ref(b));
+                prop_assert_eq!(Fp::of_field(a) == Fp::of_field(b), same);
+            }
+        }
+
+        #[test]
+        fn texts_of_any_length_are_told_apart(len in 0usize..600, other in 0usize..600) {
+            let text = |len: usize| Fp::of_field(&Value::text(&"x".repeat(len)));
+            prop_assert_eq!(text(len) == text(other), len == other);
+        }
+    }
+
+    /// How values look to a fingerprint: there is one zero and one NaN.
+    fn seen(values: &[Value]) -> String {
+        format!("{values:?}").replace("-0.0", "0.0")
+    }
+
+    /// value-1
+    #[test]
+    fn zero_has_no_sign_and_there_is_one_nan() {
+        let fp = |x: f64| Fp::of_field(&Value::Float64(x));
+        assert_eq!(fp(0.0), fp(-0.0));
+        assert_eq!(fp(f64::NAN), fp(f64::from_bits(f64::NAN.to_bits() | 1 << 63 | 77)));
+        assert_ne!(fp(f64::INFINITY), fp(f64::NEG_INFINITY));
+        assert_eq!(fp(1.5), Fp::of_field(&Value::Float32(1.5)));
+    }
+
+    /// value-1
+    #[test]
+    fn decimals_have_no_trailing_zeros() {
+        let fp = |text: &str| Fp::of_field(&Value::Decimal(text.parse().unwrap()));
+        assert_eq!(fp("1.50"), fp("1.5"));
+        assert_eq!(fp("1e3"), fp("1000.0"));
+        assert_ne!(fp("1.5"), fp("1.05"));
+        assert_ne!(fp("NaN"), fp("Infinity"));
+    }
+
+    /// value-1, for nested records.
+    #[test]
+    fn nested_fields_count_by_name() {
+        let nested = |names: [&str; 2], values: [Value; 2]| {
+            let ty = Type::Record(names.map(|name| field(name, Type::Int(64))).to_vec());
+            let ty = Type::Array(Box::new(ty));
+            let row = Row(vec![Value::Array(vec![Value::Record(values.to_vec())])]);
+            Fp::of_row(&schema(vec![field("items", ty)]), &row)
+        };
+        let one = nested(["a", "b"], [Value::Int(1), Value::Int(2)]);
+        assert_eq!(one, nested(["b", "a"], [Value::Int(2), Value::Int(1)]));
+        assert_ne!(one, nested(["a", "b"], [Value::Int(2), Value::Int(1)]));
+        assert_eq!(nested(["a", "b"], [Value::Int(1), Value::Null]), nested(["a", "c"], [Value::Int(1), Value::Null]),);
+    }
+
+    /// The cache must not confuse schemas of one length, nor forget beyond its size.
+    #[test]
+    fn many_schemas_on_one_thread_are_told_apart() {
+        let fp = |n: usize| {
+            let fields = vec![field(&format!("f{n}"), Type::Int(64))];
+            Fp::of_row(&schema(fields), &Row(vec![Value::Int(1)]))
+        };
+        let first: Vec<Fp> = (0..40).map(fp).collect();
+        let again: Vec<Fp> = (0..40).rev().map(fp).collect();
+        assert!(first.iter().eq(again.iter().rev()));
+        assert_eq!(first.iter().collect::<std::collections::BTreeSet<_>>().len(), 40);
+    }
+
+    /// Ledgers and logs hold fingerprints for years: these may never change.
+    #[test]
+    fn fingerprints_are_frozen() {
+        let hex = |fp: Fp| fp.0.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let row = Row(vec![Value::Int(7), Value::text("a text that is longer than a short one"), Value::Null]);
+        let fields = vec![field("id", Type::Int(64)), field("name", Type::Text), field("gone", Type::Bool)];
+        assert_eq!(hex(Fp::of_field(&Value::Int(7))), "09030000000000000007000000000000");
+        assert_eq!(hex(Fp::of_row(&schema(fields), &row)), "466de3dcb464b8c13b228bbb0f965a99");
+    }
+}

@@ -272,3 +272,6 @@ impl Log<Typed> for Coded {
         self.log.join(group, topics).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,3 +140,95 @@ fn unknown(id: SchemaId) -> Error {
     );
     Error::new(Code::RecordUndecodable, problem)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock::SystemClock;
+    use crate::topic::memory::MemoryLog;
+
+    fn log() -> MemoryLog<Raw> {
+        MemoryLog::new(Arc::new(SystemClock))
+    }
+
+    async fn open(log: &MemoryLog<Raw>) -> LogSchemas {
+        LogSchemas::open(Arc::new(log.clone()), Arc::new(SystemClock), "p").await.unwrap()
+    }
+
+    fn dump(log: &MemoryLog<Raw>) -> Vec<Bytes> {
+        log.dump(&Partition::new("p.__schemas", 0)).into_iter().map(|message| message.key).collect()
+    }
+
+    /// topic-8
+    #[tokio::test]
+    async fn an_id_is_one_more_than_the_offset_of_the_first_record() {
+        let log = log();
+        let schemas = open(&log).await;
+        assert_eq!(schemas.register("s", "\"int\"").await.unwrap(), SchemaId(1));
+        assert_eq!(schemas.register("s", "\"long\"").await.unwrap(), SchemaId(2));
+        assert_eq!(schemas.register("other", "\"int\"").await.unwrap(), SchemaId(1));
+        assert_eq!(dump(&log).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn ids_are_the_same_after_a_restart_and_on_another_node() {
+        let log = log();
+        let first = open(&log).await;
+        first.register("s", "\"int\"").await.unwrap();
+        let second = open(&log).await;
+        assert_eq!(second.register("s", "\"int\"").await.unwrap(), SchemaId(1));
+        second.register("s", "\"long\"").await.unwrap();
+        first.find(SchemaId(2)).await.unwrap();
+        assert_eq!(first.forms().text_of(SchemaId(2)).as_deref(), Some("\"long\""));
+        assert_eq!(first.register("s", "\"long\"").await.unwrap(), SchemaId(2));
+    }
+
+    /// topic-8: keys are unique, so compaction cannot take the first of two equal records away.
+    #[tokio::test]
+    async fn two_nodes_that_register_at_once_end_with_one_id() {
+        let log = log();
+        let (first, second) = (open(&log).await, open(&log).await);
+        // The second has read to the end before the first appends: both append.
+        second.append("\"int\"").await.unwrap();
+        first.append("\"int\"").await.unwrap();
+        let keys = dump(&log);
+        assert!(keys.len() == 2 && keys[0] != keys[1]);
+        log.compact("p.__schemas", |_| false);
+        for schemas in [&first, &second, &open(&log).await] {
+            assert_eq!(schemas.register("s", "\"int\"").await.unwrap(), SchemaId(1));
+        }
+        assert!(first.find(SchemaId(2)).await.is_ok(), "what was written under the second id stays readable");
+    }
+
+    #[tokio::test]
+    async fn registering_one_text_many_times_at_once_writes_it_once() {
+        let log = log();
+        let schemas = open(&log).await;
+        let all = (0..20).map(|n| schemas.register("s", if n % 2 == 0 { "\"int\"" } else { "\"long\"" }));
+        let ids = futures_util::future::try_join_all(all).await.unwrap();
+        assert!(ids.iter().step_by(2).all(|&id| id == ids[0]) && dump(&log).len() == 2);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_id_is_named() {
+        let error = open(&log()).await.find(SchemaId(77)).await.unwrap_err();
+        assert!(error.code == Code::RecordUndecodable && error.to_string().contains("77"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_lost_append_is_an_error_and_the_next_attempt_succeeds() {
+        let log = MemoryLog::manual(Arc::new(SystemClock));
+        let schemas = Arc::new(open(&log).await);
+        let attempt = async {
+            let (outcome, ()) = tokio::join!(schemas.register("s", "\"int\""), async {
+                log.lose(log.flights()[0].number);
+            });
+            outcome
+        };
+        assert_eq!(attempt.await.unwrap_err().code, Code::AppendUnknown);
+        let (outcome, ()) = tokio::join!(schemas.register("s", "\"int\""), async {
+            log.land(log.flights()[0].number);
+        });
+        assert_eq!(outcome.unwrap(), SchemaId(1));
+    }
+}

@@ -15,6 +15,13 @@ mod schema;
 mod value;
 mod wire;
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod foreign;
+#[cfg(test)]
+mod tests;
+
 pub use forms::{Collection, Forms, Kind, Wanted, wanted};
 
 use crate::event::{Key, Record, Schema, SchemaId, Value};
