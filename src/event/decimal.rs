@@ -36,6 +36,7 @@ impl Decimal {
     #[must_use]
     pub fn canonical(&self) -> String {
         match self {
+            Decimal::Finite(n) if let Some(text) = print_short(n) => text,
             Decimal::Finite(n) if n.fractional_digit_count().unsigned_abs() <= ZEROS_MAX => n.to_plain_string(),
             Decimal::Finite(n) => {
                 let (digits, scale) = n.as_bigint_and_scale();
@@ -78,10 +79,61 @@ impl FromStr for Decimal {
             "NaN" => Ok(Decimal::NaN),
             "Infinity" | "inf" => Ok(Decimal::Infinity),
             "-Infinity" | "-inf" => Ok(Decimal::NegInfinity),
+            number if let Some(short) = parse_short(number) => Ok(short),
             number if is_number(number) => BigDecimal::from_str(number).map(|n| Decimal::finite(&n)),
             _ => Err(ParseBigDecimalError::Other(String::from("no decimal number"))),
         }
     }
+}
+
+/// The longest number that takes the short way, in digits: an `i64` holds it.
+const SHORT_DIGITS_MAX: usize = 18;
+
+/// Reads `-123.45` without the library, which makes and copies several texts on its way.
+fn parse_short(text: &str) -> Option<Decimal> {
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    if digits.is_empty() || digits.len() > SHORT_DIGITS_MAX {
+        return None;
+    }
+    let (mut number, mut scale, mut point, mut any) = (0i64, 0i64, false, false);
+    for byte in digits.bytes() {
+        match byte {
+            b'0'..=b'9' => {
+                number = number * 10 + i64::from(byte - b'0');
+                scale += i64::from(point);
+                any = true;
+            }
+            b'.' if !point => point = true,
+            _ => return None,
+        }
+    }
+    while number != 0 && number % 10 == 0 {
+        number /= 10;
+        scale -= 1;
+    }
+    let (number, scale) = if number == 0 { (0, 0) } else { (number, scale) };
+    let number = if negative { -number } else { number };
+    any.then(|| Decimal::Finite(Box::new(BigDecimal::new(number.into(), scale))))
+}
+
+/// Writes what `parse_short` reads.
+fn print_short(number: &BigDecimal) -> Option<String> {
+    let (digits, scale) = number.as_bigint_and_scale();
+    let digits = i64::try_from(&*digits).ok()?;
+    let scale = usize::try_from(scale).ok().filter(|&scale| scale <= SHORT_DIGITS_MAX)?;
+    let text = digits.unsigned_abs().to_string();
+    let mut out = String::with_capacity(text.len().max(scale) + 3);
+    if digits < 0 {
+        out.push('-');
+    }
+    let whole = text.len().saturating_sub(scale);
+    out.push_str(if whole == 0 { "0" } else { text.get(..whole)? });
+    if scale > 0 {
+        out.push('.');
+        (text.len()..scale).for_each(|_| out.push('0'));
+        out.push_str(text.get(whole..)?);
+    }
+    Some(out)
 }
 
 /// Sign, digits with at most one point among them, exponent: the library takes more (`1_000`).
@@ -155,6 +207,18 @@ mod tests {
     }
 
     proptest! {
+        /// The short way and the library agree.
+        #[test]
+        fn short_numbers_are_read_and_written_as_long_ones(digits in any::<i64>(), shift in 0u32..64, scale in -3i64..22) {
+            let number = BigDecimal::new((digits >> shift).into(), scale).normalized();
+            let printed = Decimal::finite(&number).canonical();
+            prop_assert_eq!(&printed, &number.to_plain_string());
+            prop_assert_eq!(printed.parse::<Decimal>().unwrap(), Decimal::finite(&number));
+            if let Some(short) = parse_short(&printed) {
+                prop_assert_eq!(short, Decimal::finite(&BigDecimal::from_str(&printed).unwrap()));
+            }
+        }
+
         #[test]
         fn printing_and_parsing_gives_the_same_number(digits in any::<i128>(), scale in -300i64..300, zeros in 0usize..5) {
             let number = Decimal::finite(&BigDecimal::new(digits.into(), scale));

@@ -1,15 +1,15 @@
 //! Fingerprints of logical records (value-1): equal content has equal fingerprints on every
 //! platform, whatever the schema version, the order of fields or the wire format.
 //!
-//! A row's fingerprint is the hash of (name hash, field fingerprint) of its fields that are not
-//! null, sorted by name; nested records likewise. A field's fingerprint holds a short value itself
-//! and hashes a long one. The encoding is frozen: ledgers and logs hold fingerprints for years.
+//! A row's fingerprint is the hash of (name hash, value) of its fields that are not null, sorted by
+//! name; nested records likewise. A long value stands there by its own hash, a short one by itself,
+//! because hashing each field would cost more than all the rest. The encoding is frozen: ledgers and
+//! logs hold fingerprints for years.
 
 use super::decimal::Decimal;
 use super::row::Row;
 use super::schema::{Field, Schema, Type};
 use super::value::Value;
-use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
@@ -18,13 +18,12 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Fp(pub [u8; 16]);
 
-/// An encoding on its way to a hash; seldom longer.
-type Encoding = SmallVec<[u8; 512]>;
-
-/// The longest encoding a field's fingerprint holds itself.
-const INLINE_BYTES_MAX: usize = 15;
-/// Set in the first byte of fingerprints that are hashes; lengths stay below it.
-const HASHED: u8 = 0x80;
+/// The longest encoding that stands in a row by itself: a block of the hash function.
+const INLINE_BYTES_MAX: usize = 64;
+/// Stands in place of the length before a hash.
+const HASHED: u8 = 0xff;
+/// A name's hash in a row.
+type Name = [u8; 8];
 
 impl Fp {
     /// The fingerprint of "no record".
@@ -33,16 +32,16 @@ impl Fp {
     /// The fingerprint of a row under its schema. `NULL` counts as absent.
     #[must_use]
     pub fn of_row(schema: &Schema, row: &Row) -> Fp {
-        CACHE.with_borrow_mut(|cache| cached(cache, &schema.fields).of_values(&schema.fields, &row.0))
+        CACHE.with_borrow_mut(|cache| cache.fp(&schema.fields, &row.0))
     }
 
     /// The fingerprint of one field's value, so that partial images can be compared field by field.
     /// Nested records count by the place of their fields here; `of_row` knows their names.
     #[must_use]
     pub fn of_field(value: &Value) -> Fp {
-        let mut out = Encoding::new();
+        let mut out = Vec::with_capacity(INLINE_BYTES_MAX);
         feed(&mut out, None, value);
-        Fp::short(&out)
+        Fp::of_bytes(&out)
     }
 
     /// The fingerprint of raw bytes.
@@ -53,26 +52,6 @@ impl Fp {
         out.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
         Fp(out)
     }
-
-    /// A field's fingerprint: its length and its encoding if that fits, else the hash, marked. Most
-    /// fields are short, and hashing each would cost more than all the rest.
-    fn short(encoding: &[u8]) -> Fp {
-        let mut out = Fp::of_short(encoding).unwrap_or_else(|| Fp::of_bytes(encoding));
-        if encoding.len() > INLINE_BYTES_MAX {
-            let [first, ..] = &mut out.0;
-            *first |= HASHED;
-        }
-        out
-    }
-
-    fn of_short(encoding: &[u8]) -> Option<Fp> {
-        let len = u8::try_from(encoding.len()).ok().filter(|&len| usize::from(len) <= INLINE_BYTES_MAX)?;
-        let mut out = [0; 16];
-        let [first, rest @ ..] = &mut out;
-        *first = len;
-        rest.iter_mut().zip(encoding).for_each(|(to, from)| *to = *from);
-        Some(Fp(out))
-    }
 }
 
 /// What of a fingerprint depends on the fields alone.
@@ -80,27 +59,46 @@ struct Fingerprinter {
     /// The names it was made for, in the schema's order.
     names: Vec<Arc<str>>,
     /// Places of the fields, sorted by name, and their names' hashes.
-    order: Vec<(usize, Fp)>,
+    order: Vec<(usize, Name)>,
+}
+
+/// What a thread remembers from row to row.
+struct Cache {
+    /// The schemas last used, newest first.
+    known: Vec<Fingerprinter>,
+    /// Room for the encoding of a row.
+    room: Vec<u8>,
 }
 
 /// How many schemas a thread remembers.
 const CACHED_MAX: usize = 16;
+/// How much room a thread keeps.
+const ROOM_BYTES_MAX: usize = 1 << 20;
 
 thread_local! {
-    static CACHE: RefCell<Vec<Fingerprinter>> = const { RefCell::new(Vec::new()) };
+    static CACHE: RefCell<Cache> = const { RefCell::new(Cache { known: Vec::new(), room: Vec::new() }) };
 }
 
-/// The fingerprinter of these fields, moved to the front.
-fn cached<'c>(cache: &'c mut Vec<Fingerprinter>, fields: &[Field]) -> &'c Fingerprinter {
-    let at = cache.iter().position(|known| known.is_for(fields)).unwrap_or_else(|| {
-        cache.truncate(CACHED_MAX - 1);
-        cache.push(Fingerprinter::new(fields));
-        cache.len() - 1
-    });
-    if let Some(front) = cache.get_mut(..=at) {
-        front.rotate_right(1);
+impl Cache {
+    fn fp(&mut self, fields: &[Field], values: &[Value]) -> Fp {
+        let at = self.known.iter().position(|known| known.is_for(fields)).unwrap_or_else(|| {
+            self.known.truncate(CACHED_MAX - 1);
+            self.known.push(Fingerprinter::new(fields));
+            self.known.len() - 1
+        });
+        if let Some(front) = self.known.get_mut(..=at) {
+            front.rotate_right(1);
+        }
+        self.room.clear();
+        if let Some(known) = self.known.first() {
+            put_fields(&mut self.room, &known.order, fields, values);
+        }
+        let fp = Fp::of_bytes(&self.room);
+        if self.room.capacity() > ROOM_BYTES_MAX {
+            self.room = Vec::new();
+        }
+        fp
     }
-    &cache[0]
 }
 
 impl Fingerprinter {
@@ -113,33 +111,48 @@ impl Fingerprinter {
         let same = |(mine, field): (&Arc<str>, &Field)| Arc::ptr_eq(mine, &field.name) || *mine == field.name;
         self.names.len() == fields.len() && self.names.iter().zip(fields).all(same)
     }
+}
 
-    fn of_values(&self, fields: &[Field], values: &[Value]) -> Fp {
-        let mut whole = Encoding::new();
-        let mut one = Encoding::new();
-        for &(at, name) in &self.order {
-            let (Some(field), Some(value)) = (fields.get(at), values.get(at)) else { continue };
-            if value.is_null() {
-                continue;
-            }
-            one.clear();
-            feed(&mut one, Some(&field.ty), value);
-            whole.extend_from_slice(&name.0);
-            whole.extend_from_slice(&Fp::short(&one).0);
+/// The fields that are not null: the name's hash, then the value's length and encoding, or its hash.
+fn put_fields(out: &mut Vec<u8>, order: &[(usize, Name)], fields: &[Field], values: &[Value]) {
+    for &(at, name) in order {
+        let (Some(field), Some(value)) = (fields.get(at), values.get(at)) else { continue };
+        if value.is_null() {
+            continue;
         }
-        Fp::of_bytes(&whole)
+        out.extend_from_slice(&name);
+        let mark = out.len();
+        out.push(HASHED);
+        feed(out, Some(&field.ty), value);
+        let encoding = out.get(mark + 1..).unwrap_or_default();
+        match u8::try_from(encoding.len()) {
+            Ok(len) if encoding.len() <= INLINE_BYTES_MAX => {
+                if let Some(mark) = out.get_mut(mark) {
+                    *mark = len;
+                }
+            }
+            _ => {
+                let hash = Fp::of_bytes(encoding);
+                out.truncate(mark + 1);
+                out.extend_from_slice(&hash.0);
+            }
+        }
     }
 }
 
-fn sorted(fields: &[Field]) -> Vec<(usize, Fp)> {
+fn sorted(fields: &[Field]) -> Vec<(usize, Name)> {
     let mut order: Vec<(usize, &Field)> = fields.iter().enumerate().collect();
     order.sort_by(|a, b| a.1.name.cmp(&b.1.name));
-    order.into_iter().map(|(at, field)| (at, Fp::of_bytes(field.name.as_bytes()))).collect()
+    let hash = |name: &str| {
+        let Fp([a, b, c, d, e, f, g, h, ..]) = Fp::of_bytes(name.as_bytes());
+        [a, b, c, d, e, f, g, h]
+    };
+    order.into_iter().map(|(at, field)| (at, hash(&field.name))).collect()
 }
 
 /// The canonical encoding: a tag per kind, fixed-width numbers, counted texts and lists. The type is
 /// only needed for the names of nested fields.
-fn feed(out: &mut Encoding, ty: Option<&Type>, value: &Value) {
+fn feed(out: &mut Vec<u8>, ty: Option<&Type>, value: &Value) {
     match value {
         Value::Null => tagged(out, 0, &[]),
         Value::Unchanged => tagged(out, 1, &[]),
@@ -183,29 +196,22 @@ fn feed(out: &mut Encoding, ty: Option<&Type>, value: &Value) {
 }
 
 /// A nested record, like a row: by name, without nulls.
-fn feed_record(out: &mut Encoding, fields: &[Field], values: &[Value]) {
-    let present = |&(at, _): &(usize, Fp)| values.get(at).is_some_and(|value| !value.is_null());
-    let order: Vec<(usize, Fp)> = sorted(fields).into_iter().filter(present).collect();
-    count(out, 17, order.len());
-    for (at, name) in order {
-        if let (Some(field), Some(value)) = (fields.get(at), values.get(at)) {
-            out.extend_from_slice(&name.0);
-            feed(out, Some(&field.ty), value);
-        }
-    }
+fn feed_record(out: &mut Vec<u8>, fields: &[Field], values: &[Value]) {
+    count(out, 17, values.iter().filter(|value| !value.is_null()).count());
+    put_fields(out, &sorted(fields), fields, values);
 }
 
-fn tagged(out: &mut Encoding, tag: u8, bytes: &[u8]) {
+fn tagged(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     out.extend_from_slice(bytes);
 }
 
-fn count(out: &mut Encoding, tag: u8, len: usize) {
+fn count(out: &mut Vec<u8>, tag: u8, len: usize) {
     tagged(out, tag, &(len as u64).to_be_bytes());
 }
 
-/// Short texts are counted in one byte, so that they fit into a field's fingerprint.
-fn counted(out: &mut Encoding, tag: u8, bytes: &[u8]) {
+/// Short texts are counted in one byte.
+fn counted(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     match u8::try_from(bytes.len()) {
         Ok(len) if len < u8::MAX => tagged(out, tag, &[len]),
         _ => {
@@ -357,7 +363,7 @@ mod tests {
         let hex = |fp: Fp| fp.0.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let row = Row(vec![Value::Int(7), Value::text("a text that is longer than a short one"), Value::Null]);
         let fields = vec![field("id", Type::Int(64)), field("name", Type::Text), field("gone", Type::Bool)];
-        assert_eq!(hex(Fp::of_field(&Value::Int(7))), "09030000000000000007000000000000");
-        assert_eq!(hex(Fp::of_row(&schema(fields), &row)), "466de3dcb464b8c13b228bbb0f965a99");
+        assert_eq!(hex(Fp::of_field(&Value::Int(7))), "b5604341d20a59283ec14aa3512925cf");
+        assert_eq!(hex(Fp::of_row(&schema(fields), &row)), "FROZEN");
     }
 }

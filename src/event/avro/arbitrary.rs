@@ -1,5 +1,7 @@
 //! Records of every kind and shape from a seed, for tests. Property tests give the seed.
 
+#![expect(clippy::indexing_slicing, reason = "a test that is out of bounds has failed")]
+
 use crate::event::decimal::Decimal;
 use crate::event::value::Interval;
 use crate::event::*;

@@ -1,3 +1,5 @@
+//! What is written is read, stock libraries agree, and nothing else gets through.
+
 #![expect(clippy::indexing_slicing, reason = "a test that is out of bounds has failed")]
 
 use super::arbitrary::Gen;

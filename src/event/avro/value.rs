@@ -197,12 +197,15 @@ pub(super) fn take_row(input: &mut Input<'_>, schema: &Schema) -> Result<Row, Br
 
 /// Reads an image.
 pub(super) fn take_image(input: &mut Input<'_>, schema: &Schema) -> Result<Row, Broken> {
-    let field = |field: &Field| match input.index(3, "null, unchanged or a value")? {
-        0 => Ok(Value::Null),
-        1 => Ok(Value::Unchanged),
-        _ => take_value(input, &field.ty),
-    };
-    schema.fields.iter().map(field).collect::<Result<_, _>>().map(Row)
+    let mut values = Vec::with_capacity(schema.fields.len());
+    for field in &schema.fields {
+        values.push(match input.index(3, "null, unchanged or a value")? {
+            0 => Value::Null,
+            1 => Value::Unchanged,
+            _ => take_value(input, &field.ty)?,
+        });
+    }
+    Ok(Row(values))
 }
 
 /// Reads the fields of a key.
@@ -211,11 +214,14 @@ pub(super) fn take_key(input: &mut Input<'_>, schema: &Schema) -> Result<Vec<Val
 }
 
 fn take_fields(input: &mut Input<'_>, fields: &[Field]) -> Result<Vec<Value>, Broken> {
-    let field = |field: &Field| match field.nullable {
-        true => take_nullable(input, &field.ty),
-        false => take_value(input, &field.ty),
-    };
-    fields.iter().map(field).collect()
+    let mut values = Vec::with_capacity(fields.len());
+    for field in fields {
+        values.push(match field.nullable {
+            true => take_nullable(input, &field.ty)?,
+            false => take_value(input, &field.ty)?,
+        });
+    }
+    Ok(values)
 }
 
 fn take_nullable(input: &mut Input<'_>, ty: &Type) -> Result<Value, Broken> {
@@ -238,16 +244,14 @@ fn take_value(input: &mut Input<'_>, ty: &Type) -> Result<Value, Broken> {
         Type::Float(bits) if *bits <= 32 => Value::Float32(f32::from_le_bytes(input.fixed("a float")?)),
         Type::Float(_) => Value::Float64(f64::from_le_bytes(input.fixed("a double")?)),
         Type::Decimal => {
-            let text = take_text(input, "a decimal number")?;
-            let number: Result<Decimal, _> = text.as_str().parse();
+            let number: Result<Decimal, _> = input.str("a decimal number")?.parse();
             Value::Decimal(number.map_err(|_| input.broken("a decimal number"))?)
         }
         Type::Text => Value::Text(take_text(input, "text")?),
         Type::Json => Value::Json(take_text(input, "JSON")?),
         Type::Bytes => Value::Bytes(input.counted("bytes")?),
         Type::Uuid => {
-            let text = input.counted("a UUID")?;
-            let id = uuid::Uuid::try_parse_ascii(&text).map_err(|_| input.broken("a UUID"))?;
+            let id = uuid::Uuid::try_parse(input.str("a UUID")?).map_err(|_| input.broken("a UUID"))?;
             Value::Uuid(id.into_bytes())
         }
         Type::Date => Value::Date(take_int(input, "a date")?),

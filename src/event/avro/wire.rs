@@ -45,6 +45,9 @@ impl Out<'_> {
     }
 }
 
+/// The longest `long`.
+const LONG_BYTES_MAX: usize = 10;
+
 /// Bytes on their way to a record.
 pub(super) struct Input<'a> {
     bytes: &'a Bytes,
@@ -93,6 +96,12 @@ impl<'a> Input<'a> {
         Ok(self.bytes.slice(start..self.at))
     }
 
+    /// Counted text that is only looked at.
+    pub(super) fn str(&mut self, expected: &'static str) -> Result<&'a str, Broken> {
+        let len = self.len(expected)?;
+        std::str::from_utf8(self.raw(len, expected)?).map_err(|_| self.broken("UTF-8"))
+    }
+
     /// A length that the rest of the input can hold.
     fn len(&mut self, expected: &'static str) -> Result<usize, Broken> {
         let len = self.long(expected)?;
@@ -101,15 +110,16 @@ impl<'a> Input<'a> {
 
     /// Avro `long` (and `int`): zigzag, then seven bits a byte, least first.
     pub(super) fn long(&mut self, expected: &'static str) -> Result<i64, Broken> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
         let mut bits = 0u64;
-        for shift in (0..70).step_by(7) {
-            let [byte] = self.fixed(expected)?;
+        for (index, &byte) in rest.iter().take(LONG_BYTES_MAX).enumerate() {
             let part = u64::from(byte & 0x7f);
-            if shift == 63 && part > 1 {
+            if index == LONG_BYTES_MAX - 1 && part > 1 {
                 break;
             }
-            bits |= part << shift;
+            bits |= part << (7 * index);
             if byte < 0x80 {
+                self.at += index + 1;
                 return Ok(unzigzag(bits));
             }
         }

@@ -1,3 +1,5 @@
+//! The typed log keeps the contract of the log below it; what cannot be coded is said, never lost.
+
 use super::*;
 use crate::event::avro::Kind;
 use crate::event::avro::arbitrary::Gen;
