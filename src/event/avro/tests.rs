@@ -278,6 +278,22 @@ fn foreign_and_damaged_messages_say_what_is_wrong() {
     assert!(error.code == Code::RecordUndecodable && error.to_string().contains("schema 500"), "{error}");
 }
 
+/// The image before may leave out what is not in the key, and sources say null for that; what is
+/// proposed may not be null where no canonical version could be.
+#[test]
+fn a_null_where_none_may_be_is_refused_in_a_proposed_value_only() {
+    let world = World::new(vec![sample_schema()]);
+    let proposal = |value: Option<Row>, before: Option<Row>| {
+        let Record::Proposal(mut proposal) = Gen::new(2).record(1, &world.schemas) else { panic!() };
+        (proposal.value, proposal.before) = (value.map(Arc::new), before.map(Arc::new));
+        Record::Proposal(proposal)
+    };
+    let nulls = Row(vec![Value::Null; 3]);
+    assert!(refused(&world, &proposal(Some(nulls.clone()), None)).to_string().contains("is null"));
+    let record = proposal(Some(Row(vec![Value::Unchanged; 3])), Some(nulls));
+    assert_eq!(decode(&world.encode(&record), &world.forms).unwrap(), record);
+}
+
 /// A lying count must not allocate.
 #[test]
 fn a_count_beyond_the_message_is_an_error() {

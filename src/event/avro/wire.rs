@@ -132,8 +132,8 @@ impl<'a> Input<'a> {
         usize::try_from(index).ok().filter(|&i| i < count).ok_or_else(|| self.broken(expected))
     }
 
-    /// The items of an array, block by block. Every item takes at least a byte, so that a count
-    /// beyond the rest of the input is a lie.
+    /// The items of an array, block by block. Every item takes at least a byte, so a count that lies
+    /// runs into the end of the input; nothing is reserved for it in advance.
     pub(super) fn items(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), Broken>) -> Result<(), Broken> {
         const EXPECTED: &str = "the number of items of an array";
         loop {
@@ -145,9 +145,6 @@ impl<'a> Input<'a> {
                 // The form with the block's size in bytes, which only serves to skip it.
                 self.len(EXPECTED)?;
                 count = count.checked_neg().ok_or_else(|| self.broken(EXPECTED))?;
-            }
-            if usize::try_from(count).map_or(true, |count| count > self.left()) {
-                return Err(self.broken(EXPECTED));
             }
             for _ in 0..count {
                 item(self)?;
