@@ -61,7 +61,8 @@ async fn what_a_stage_appends_is_what_another_node_reads() {
     let writer = coded(&log).await;
     let schema = writer.prepare("p.orders", &schema(&["id", "n"])).await.unwrap();
     let mut random = Gen::new(11);
-    let mut records: Vec<Record> = (0..Kind::ALL.len()).map(|kind| random.record(kind, &[schema.clone()])).collect();
+    let mut records: Vec<Record> =
+        (0..Kind::ALL.len()).map(|kind| random.record(kind, std::slice::from_ref(&schema))).collect();
     records.push(canonical(&schema, &[1, 2]));
     for topic in KEEP.iter().chain(&COMPACT) {
         let messages: Vec<_> = records.iter().cloned().map(message).collect();
@@ -78,8 +79,8 @@ async fn keys_on_the_wire_are_in_the_confluent_format() {
     let log = memory();
     let coded = coded(&log).await;
     let schema = coded.prepare("p.orders", &schema(&["id", "n"])).await.unwrap();
-    let claim = Gen::new(1).record(0, &[schema.clone()]);
-    let control = Gen::new(1).record(2, &[schema.clone()]);
+    let claim = Gen::new(1).record(0, std::slice::from_ref(&schema));
+    let control = Gen::new(1).record(2, std::slice::from_ref(&schema));
     append(&coded, "p.orders", vec![message(canonical(&schema, &[1, 2])), message(control)]).await.unwrap();
     append(&coded, "p.orders.state", vec![message(claim.clone())]).await.unwrap();
     let raw = log.dump(&Partition::new("p.orders", 0));
