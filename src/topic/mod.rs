@@ -8,6 +8,7 @@
 
 pub mod claim;
 pub mod message;
+pub mod message_key;
 pub mod name;
 pub mod owner;
 
@@ -19,6 +20,8 @@ mod single;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod suite;
+pub mod codec;
+pub mod registry;
 
 use crate::event::{Offset, Record};
 use crate::runtime::error::Result;
