@@ -6,7 +6,8 @@ use super::client::{Dataset, Placed, Shared, blocking};
 use super::failure::failing;
 use super::position::{self, Epochs};
 use super::values::Native;
-use super::wire::table::listed;
+use super::wire::changes::size;
+use super::wire::table::{listed, quoted};
 use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot};
 use crate::event::{Fp, Key, Position};
 use crate::runtime::error::Result;
@@ -67,8 +68,7 @@ fn chunk(conn: &Connection, placed: &Placed, after: Option<&Key>, limit: BatchLi
         0 => String::new(),
         n => format!("WHERE ({keys}) > ({})", vec!["?"; n].join(", ")),
     };
-    let sql =
-        format!("SELECT {} FROM {} {behind} ORDER BY {keys}", table.list(""), super::wire::table::quoted(&table.name));
+    let sql = format!("SELECT {} FROM {} {behind} ORDER BY {keys}", table.list(""), quoted(&table.name));
     let failing = || failing("copying the table");
     let mut statement = conn.prepare_cached(&sql).map_err(failing())?;
     let mut found = statement.query(params_from_iter(bound)).map_err(failing())?;
@@ -76,7 +76,7 @@ fn chunk(conn: &Connection, placed: &Placed, after: Option<&Key>, limit: BatchLi
     while let Some(row) = found.next().map_err(failing())? {
         let image = table.row(|i| row.get_ref(i).ok())?;
         let key = table.key_of(&image)?;
-        bytes += (0..table.columns.len()).map(|i| row.get_ref(i).map_or(0, super::reader::size)).sum::<usize>();
+        bytes += (0..table.columns.len()).map(|i| row.get_ref(i).map_or(0, size)).sum::<usize>();
         let fp = Fp::of_row(&table.schema, &image);
         rows.push(Copied { collection: placed.no, key, row: Arc::new(image), fp, time_ms: 0 });
         if rows.len() >= limit.rows_max || bytes >= limit.bytes_max {

@@ -293,6 +293,16 @@ impl Table {
         self.columns.iter().zip(&row.0).map(native).collect()
     }
 
+    /// A document that is none, or not in canonical text, would not read back as itself.
+    pub(super) fn check_documents(&self, row: &Row) -> Result<()> {
+        self.columns.iter().zip(&row.0).try_for_each(|(column, value)| match value {
+            Value::Json(j) if json::canonical(j.as_str()).as_deref() != Ok(j.as_str()) => {
+                Err(self.refused(column, "the document is no JSON in canonical text"))
+            }
+            _ => Ok(()),
+        })
+    }
+
     fn refused(&self, column: &Column, why: &str) -> Error {
         Error::new(Code::ValueRefused, why).at("table", &self.name).at("column", &column.name)
     }
