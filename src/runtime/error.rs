@@ -96,6 +96,7 @@ codes! {
     MarkerMissing "marker_missing" Environment,
     MassDelete "mass_delete" Environment,
     StoreBusy "store_busy" Transient,
+    StoreCorrupt "store_corrupt" Integrity,
     ConstraintViolated "constraint_violated" Record,
     Unexpected "unexpected" Unexpected,
 }
