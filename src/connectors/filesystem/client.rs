@@ -149,14 +149,16 @@ impl Platform {
         let mut left = Vec::new();
         for below in [format!("{HOME}/stage"), format!("{HOME}/old")] {
             for folder in subfolders(&root, &below)? {
-                let of_dataset = folder.strip_prefix(&format!("{below}/")).is_some_and(|n| n.starts_with(&format!("{dataset}.")));
+                let of_dataset =
+                    folder.strip_prefix(&format!("{below}/")).is_some_and(|n| n.starts_with(&format!("{dataset}.")));
                 if !of_dataset {
                     continue;
                 }
                 left.extend(clear_folder(&root, &folder)?);
             }
         }
-        let others = subfolders(&root, &format!("{HOME}/stage"))?.len() + subfolders(&root, &format!("{HOME}/old"))?.len();
+        let others =
+            subfolders(&root, &format!("{HOME}/stage"))?.len() + subfolders(&root, &format!("{HOME}/old"))?.len();
         if left.is_empty() && others == 0 {
             for folder in ["stage", "old"] {
                 root.remove_dir(&format!("{HOME}/{folder}"))?;
@@ -167,7 +169,10 @@ impl Platform {
         Ok(left)
     }
 
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Platform) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Platform) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let platform = Platform { config: self.config.clone() };
         let done = tokio::task::spawn_blocking(move || work(&platform)).await;
         done.unwrap_or_else(|e| Err(Error::new(Code::Unexpected, "work on the directory was cut off").caused_by(e)))
@@ -193,7 +198,10 @@ fn clear_folder(root: &Dir, folder: &str) -> Result<Vec<Finding>> {
             entry.forget(root)?;
         } else {
             let path = note.map(|n| n.path).unwrap_or_default();
-            let text = format!("{} holds an edit of {path} that was never taken over: save it, then remove the file", entry.content());
+            let text = format!(
+                "{} holds an edit of {path} that was never taken over: save it, then remove the file",
+                entry.content()
+            );
             left.push(Finding { code: "displaced", fatal: false, text });
         }
     }

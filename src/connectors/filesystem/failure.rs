@@ -6,10 +6,14 @@ use rustix::io::Errno;
 /// The error of a call that failed on `path`; `doing` says what was attempted.
 pub(super) fn failed(errno: Errno, doing: &str, path: &str) -> Error {
     let (code, advice) = match errno {
-        Errno::ACCESS | Errno::PERM => (Code::SourceDenied, "give the user that runs driftless the right to read and write there"),
+        Errno::ACCESS | Errno::PERM => {
+            (Code::SourceDenied, "give the user that runs driftless the right to read and write there")
+        }
         Errno::ROFS => (Code::SourceDenied, "the file system is mounted read-only"),
         Errno::NOSPC | Errno::DQUOT => (Code::DiskFull, "make room there"),
-        Errno::LOOP | Errno::XDEV => (Code::PathEscapes, "a link or a mount point stands in the path; driftless follows neither"),
+        Errno::LOOP | Errno::XDEV => {
+            (Code::PathEscapes, "a link or a mount point stands in the path; driftless follows neither")
+        }
         Errno::NAMETOOLONG => (Code::KeyTooLong, "the file system does not allow so long a name"),
         Errno::AGAIN | Errno::INTR | Errno::BUSY | Errno::TXTBSY | Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
             (Code::StoreBusy, "it is tried again")
@@ -17,7 +21,9 @@ pub(super) fn failed(errno: Errno, doing: &str, path: &str) -> Error {
         Errno::NOENT | Errno::NOTDIR | Errno::IO | Errno::STALE | Errno::NODEV | Errno::NXIO | Errno::TIMEDOUT => {
             (Code::SourceUnreachable, "is the directory there, and mounted?")
         }
-        Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL => (Code::ConfigUnsupported, "the file system cannot do this: see the connector's README"),
+        Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL => {
+            (Code::ConfigUnsupported, "the file system cannot do this: see the connector's README")
+        }
         _ => (Code::Unexpected, "the operating system gave an answer nobody foresaw"),
     };
     Error::new(code, format!("cannot {doing}: {advice}")).at("path", path).caused_by(std::io::Error::from(errno))

@@ -94,7 +94,9 @@ impl Walk {
                 },
                 (FileType::Unknown, _) => {} // Gone meanwhile.
                 (FileType::Symlink, _) => self.note(format!("path_escapes: {path}: symbolic links are not followed")),
-                (kind, _) => self.note(format!("{path}: {kind:?} where a {} belongs", if leaf { "file" } else { "directory" })),
+                (kind, _) => {
+                    self.note(format!("{path}: {kind:?} where a {} belongs", if leaf { "file" } else { "directory" }))
+                }
             }
         }
         let last = self.frames.is_empty();
@@ -125,7 +127,10 @@ impl Walk {
         root.names(path, |bytes, kind| {
             let name = match std::str::from_utf8(bytes) {
                 Ok(name) => name,
-                Err(_) if first_pass => return self.note(format!("{}: its name is not UTF-8", join(path, &bytes.escape_ascii().to_string()))),
+                Err(_) if first_pass => {
+                    return self
+                        .note(format!("{}: its name is not UTF-8", join(path, &bytes.escape_ascii().to_string())));
+                }
                 Err(_) => return,
             };
             if name == HOME || after.is_some_and(|a| name <= a) {
@@ -133,7 +138,11 @@ impl Walk {
             }
             if !layout.template.admits(depth, name) {
                 if first_pass {
-                    self.note(format!("{}: its name belongs to no key of collection {}", join(path, name), layout.name));
+                    self.note(format!(
+                        "{}: its name belongs to no key of collection {}",
+                        join(path, name),
+                        layout.name
+                    ));
                 }
                 return;
             }
@@ -146,7 +155,8 @@ impl Walk {
                 }
             }
         })?;
-        frame.names = heap.into_sorted_vec().into_iter().filter_map(|(n, _)| kinds.remove(&n).map(|k| (n, k))).collect();
+        frame.names =
+            heap.into_sorted_vec().into_iter().filter_map(|(n, _)| kinds.remove(&n).map(|k| (n, k))).collect();
         frame.more_behind = frame.names.back().filter(|_| more).map(|(name, _)| name.clone());
         self.note_alike(&frame);
         Ok(frame)
@@ -158,7 +168,10 @@ impl Walk {
         for (name, _) in &frame.names {
             let folded: String = name.nfc().flat_map(char::to_lowercase).collect();
             if let Some(other) = seen.insert(folded, name) {
-                let odd = format!("key_collision: {} and {name} differ only in case or Unicode form", join(&frame.path, other));
+                let odd = format!(
+                    "key_collision: {} and {name} differ only in case or Unicode form",
+                    join(&frame.path, other)
+                );
                 self.note(odd);
             }
         }
@@ -233,7 +246,8 @@ impl Watch {
         }
         let (root, layouts, shared) = (self.root.clone(), self.layouts.clone(), self.shared.clone());
         let started = tokio::task::spawn_blocking(move || watch(&root, layouts, shared)).await;
-        let started = started.unwrap_or_else(|e| Err(Error::new(Code::Unexpected, "the watch was cut off").caused_by(e)))?;
+        let started =
+            started.unwrap_or_else(|e| Err(Error::new(Code::Unexpected, "the watch was cut off").caused_by(e)))?;
         *watcher = Some(started);
         // What happened before the watch began is unknown.
         self.shared.pending.iter().for_each(|p| p.lock().rescan = true);
@@ -244,7 +258,8 @@ impl Watch {
     async fn list_appeared(&self, collection: CollectionNo, appeared: Vec<String>) -> Result<()> {
         let (root, layouts, shared) = (self.root.clone(), self.layouts.clone(), self.shared.clone());
         let work = move || -> Result<()> {
-            let (Some(layout), Some(pending)) = (layouts.get(usize::from(collection)), shared.pending.get(usize::from(collection)))
+            let (Some(layout), Some(pending)) =
+                (layouts.get(usize::from(collection)), shared.pending.get(usize::from(collection)))
             else {
                 return Ok(());
             };
@@ -304,6 +319,8 @@ fn take(layout: &Layout, pending: &mut Pending, base: &Path, event: Option<&Even
                 EventKind::Create(CreateKind::Folder) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
                     pending.appeared.push(path.to_owned());
                 }
+                // Both ends were told one by one before.
+                EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {}
                 // Its files went with it, without a word about each.
                 EventKind::Modify(ModifyKind::Name(_)) => pending.rescan = true,
                 EventKind::Remove(RemoveKind::Folder | RemoveKind::Other) if path.is_empty() => pending.rescan = true,

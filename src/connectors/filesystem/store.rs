@@ -7,8 +7,9 @@ use super::client::present;
 use super::config::Config;
 use super::reader::{Walk, Watch};
 use super::values::Layout;
-use super::wire::files::{Dir, Found, Stamp, odd_token, token};
-use super::wire::stage::{self, Entry, HOME, State, Step};
+use super::wire::files::{Dir, Found, Stamp, token};
+use super::wire::folders::Folders;
+use super::wire::stage::{self, Entry, State, Step};
 use crate::connectors::contract::{
     CollectionNo, Content, Displaced, Hints, Landed, Observed, Outcome, Owned, Page, Store,
 };
@@ -104,32 +105,16 @@ impl Inner {
         self.stripes.get(at).unwrap_or(&self.stripes[0])
     }
 
-    fn prefix(&self, at: Owned) -> Result<String> {
-        Ok(format!("{}.{}.{}", self.dataset, self.layout(at.collection)?.name, at.partition))
-    }
-
-    fn folder(&self, at: Owned) -> Result<String> {
-        Ok(format!("{HOME}/stage/{}.{}", self.prefix(at)?, at.epoch))
-    }
-
-    /// All folders in which an entry of the partition can be: of the owner, and of those before it.
-    fn folders(&self, root: &Dir, at: Owned) -> Result<Vec<String>> {
-        let prefix = self.prefix(at)?;
-        let mut folders = stage::folders(root, &format!("{HOME}/stage"), &prefix)?;
-        folders.extend(stage::folders(root, &format!("{HOME}/old"), &prefix)?);
-        Ok(folders.into_iter().map(|f| f.0).collect())
+    fn folders(&self, at: Owned) -> Result<Folders> {
+        Ok(Folders::new(&self.dataset, &self.layout(at.collection)?.name, at.partition, at.epoch))
     }
 
     /// The witness (correctness.md §3.5). No trace means that it was never sent: an entry is forgotten
     /// only when a later write of the same owner shows that its outcome is recorded.
     fn landed(&self, root: &Dir, at: Owned, iid: u64) -> Result<Landed> {
-        for folder in self.folders(root, at)? {
-            if let Some(mut entry) = Entry::find(root, &folder, iid)? {
-                let state = entry.resolve(root, &|step| self.step(step))?;
-                return Ok(if state.landed() { Landed::Yes } else { Landed::No });
-            }
-        }
-        Ok(Landed::No)
+        let Some(mut entry) = self.folders(at)?.find(root, iid)? else { return Ok(Landed::No) };
+        let state = entry.resolve(root, &|step| self.step(step))?;
+        Ok(if state.landed() { Landed::Yes } else { Landed::No })
     }
 
     fn step(&self, step: Step) -> Result<()> {
@@ -138,7 +123,14 @@ impl Inner {
     }
 
     /// Two equal looks with the witness between them: content, token and witness are one snapshot.
-    fn look(&self, at: Owned, key: &Key, path: &str, intent: Option<u64>, settled: Option<(Stamp, u64)>) -> Result<Look> {
+    fn look(
+        &self,
+        at: Owned,
+        key: &Key,
+        path: &str,
+        intent: Option<u64>,
+        settled: Option<(Stamp, u64)>,
+    ) -> Result<Look> {
         let _alone = self.stripe(path).lock();
         let root = self.root()?;
         let first = root.look(path, self.config.file_bytes_max)?;
@@ -168,18 +160,19 @@ impl Inner {
     }
 
     fn observed(&self, collection: CollectionNo, key: &Key, found: Found, landed: Landed) -> Result<Observed> {
+        let token = found.token();
         Ok(match found {
-            Found::Absent(_) => Observed { content: Content::Absent, fp: Fp::ABSENT, token: None, time_ms: 0, landed },
+            Found::Absent(_) => Observed { content: Content::Absent, fp: Fp::ABSENT, token, time_ms: 0, landed },
             Found::Odd(what, stamp) => Observed {
                 fp: Fp::of_bytes(what.as_bytes()),
-                token: Some(odd_token(&what)),
+                token,
                 content: Content::Undecodable(what),
                 time_ms: stamp.modified_ms,
                 landed,
             },
             Found::File(bytes, stamp) => {
                 let (content, fp) = self.decoded(collection, key, &bytes)?;
-                Observed { content, fp, token: Some(token(&bytes)), time_ms: stamp.modified_ms, landed }
+                Observed { content, fp, token, time_ms: stamp.modified_ms, landed }
             }
         })
     }
@@ -206,10 +199,12 @@ impl Inner {
             let holds = root.token_at(path)?.as_ref() == expect;
             return Ok(if holds { Outcome::Done(new) } else { Outcome::Mismatch });
         }
-        let write = stage::Write { folder: &self.folder(at)?, iid, path, content, expect };
+        let write = stage::Write { folder: &self.folders(at)?.own(), iid, path, content, expect };
         let entry = match stage::write(&root, &write, &|step| self.step(step)) {
             Ok(entry) => entry,
-            Err(e) if matches!(e.code, Code::PathEscapes | Code::KeyTooLong) => return Ok(Outcome::Refused(e.to_string())),
+            Err(e) if matches!(e.code, Code::PathEscapes | Code::KeyTooLong) => {
+                return Ok(Outcome::Refused(e.to_string()));
+            }
             Err(e) => return Err(e),
         };
         let landed = entry.state.landed();
@@ -241,21 +236,8 @@ impl Inner {
             if Entry::find(root, &entry.folder, entry.iid)?.as_ref() != Some(&entry) {
                 continue; // Not ours any more.
             }
-            let own = entry.folder == self.folder(at)?; // The witness of an older owner is still needed.
-            self.finish(root, &mut entry, own)?;
-        }
-    }
-
-    /// Forgets a verified content that is as it was, or marks it as an edit that must be reported.
-    fn finish(&self, root: &Dir, entry: &mut Entry, forget: bool) -> Result<()> {
-        let note = entry.read(root)?;
-        let untouched = note.as_ref().map_or(Ok(true), |note| entry.untouched(root, note))?;
-        match (untouched, entry.state) {
-            (true, State::Done | State::Back) if forget => entry.forget(root),
-            (true, State::Done | State::Back) => root.remove(&entry.content()),
-            (false, State::Done) => entry.mark(root, State::Late),
-            (false, State::Back) => entry.mark(root, State::Aside),
-            _ => Ok(()),
+            let own = entry.folder == self.folders(at)?.own(); // The witness of an older owner is still needed.
+            entry.finish(root, own)?;
         }
     }
 
@@ -264,26 +246,7 @@ impl Inner {
     fn fence(&self, at: Owned) -> Result<()> {
         let root = self.root()?;
         present(&root)?;
-        let (prefix, folder) = (self.prefix(at)?, self.folder(at)?);
-        let old = format!("{HOME}/old");
-        root.make_dirs(&old)?;
-        root.make_dirs(&format!("{HOME}/stage"))?;
-        for (path, epoch) in stage::folders(&root, &format!("{HOME}/stage"), &prefix)? {
-            if epoch > at.epoch {
-                return Err(Error::new(Code::ClaimLost, "another owner has taken over this partition").at("folder", path));
-            }
-            if epoch < at.epoch {
-                let away = format!("{old}/{prefix}.{epoch}");
-                root.put(&path, &away).map_err(|e| super::failure::failed(e, "fence an older owner", &path))?;
-            }
-        }
-        root.make_dirs(&folder)?;
-        root.sync(&old)?;
-        root.sync(&format!("{HOME}/stage"))?;
-        for (path, _) in stage::folders(&root, &old, &prefix)? {
-            self.recover(&root, at, &path)?;
-        }
-        Ok(())
+        self.folders(at)?.fence(&root)?.iter().try_for_each(|folder| self.recover(&root, at, folder))
     }
 
     fn recover(&self, root: &Dir, at: Owned, folder: &str) -> Result<()> {
@@ -297,7 +260,7 @@ impl Inner {
             left = true;
             let written_ms = root.kind(&entry.note())?.map(|(_, s)| s.modified_ms);
             if written_ms.is_some_and(|t| t + WITNESS_MS < self.clock.now_ms()) {
-                self.finish(root, &mut entry, true)?;
+                entry.finish(root, true)?;
             } else if matches!(entry.state, State::Done | State::Back) {
                 self.keep(at, entry);
             }
@@ -308,29 +271,16 @@ impl Inner {
 
     fn displaced(&self, at: Owned) -> Result<Vec<Displaced>> {
         let root = self.root()?;
-        let layout = self.layout(at.collection)?;
         let mut found = Vec::new();
-        for folder in self.folders(&root, at)? {
-            for entry in Entry::all(&root, &folder)?.0 {
-                if !matches!(entry.state, State::Aside | State::Late) {
-                    continue;
-                }
-                let key = entry.read(&root)?.and_then(|note| layout.key(&note.path));
-                let (Some(key), look) = (key, root.look(&entry.content(), self.config.file_bytes_max)?) else { continue };
-                let now_ms = self.clock.now_ms();
-                let (content, fp, name, stamp) = match look {
-                    Found::Absent(_) => continue,
-                    Found::Odd(what, stamp) => {
-                        (Content::Undecodable(what.clone()), Fp::of_bytes(what.as_bytes()), odd_token(&what), stamp)
-                    }
-                    Found::File(bytes, stamp) => {
-                        let (content, fp) = self.decoded(at.collection, &key, &bytes)?;
-                        (content, fp, token(&bytes), stamp)
-                    }
-                };
-                if stamp.modified_ms + self.config.quiet_ms <= now_ms {
-                    found.push(Displaced { iid: entry.iid, key, content, fp, token: name, time_ms: stamp.modified_ms });
-                }
+        for entry in self.folders(at)?.waiting(&root)? {
+            let Some(note) = entry.read(&root)? else { continue };
+            let Some(key) = self.layout(at.collection)?.key(&note.path) else { continue };
+            let look = root.look(&entry.content(), self.config.file_bytes_max)?;
+            let seen = self.observed(at.collection, &key, look, Landed::Unknown)?;
+            let quiet = seen.time_ms + self.config.quiet_ms <= self.clock.now_ms();
+            if let (Some(token), true) = (seen.token, quiet) {
+                let (content, fp, time_ms) = (seen.content, seen.fp, seen.time_ms);
+                found.push(Displaced { iid: entry.iid, key, content, fp, token, time_ms });
             }
         }
         Ok(found)
@@ -338,13 +288,11 @@ impl Inner {
 
     fn settle(&self, at: Owned, iid: u64, reported: &Token) -> Result<()> {
         let root = self.root()?;
-        for folder in self.folders(&root, at)? {
-            let Some(entry) = Entry::find(&root, &folder, iid)? else { continue };
-            let is_reported = matches!(entry.state, State::Aside | State::Late);
-            if is_reported && root.token_at(&entry.content())?.as_ref() == Some(reported) {
-                root.remove(&entry.content())?; // The note stays: it is the witness.
-                root.sync(&folder)?;
-            }
+        let Some(entry) = self.folders(at)?.find(&root, iid)? else { return Ok(()) };
+        let is_waiting = matches!(entry.state, State::Aside | State::Late);
+        if is_waiting && root.look(&entry.content(), self.config.file_bytes_max)?.token().as_ref() == Some(reported) {
+            root.remove(&entry.content())?; // The note stays: it is the witness.
+            root.sync(&entry.folder)?;
         }
         Ok(())
     }

@@ -124,6 +124,11 @@ fn replace(root: &Path, name: &str, content: &str) {
     std::fs::rename(outside, root.join(name)).unwrap();
 }
 
+/// Lets a time pass that a rule prescribes: quiet, grace.
+async fn pass_ms(ms: u64) {
+    SystemClock.sleep_until(SystemClock.now_ms() + ms).await;
+}
+
 fn stop(at: Step) -> impl Fn(Step) -> crate::runtime::error::Result<()> + Send + Sync {
     move |step| if step == at { Err(Error::new(Code::Unexpected, "the process ends here")) } else { Ok(()) }
 }
@@ -143,11 +148,21 @@ fn everything(root: &Path) -> BTreeSet<String> {
 #[tokio::test]
 async fn a_row_is_created_changed_and_deleted_under_its_token() {
     let p = Prepared::new().await;
-    let Outcome::Done(Some(first)) = p.store.cas(AT, &key("a"), Some(&row("a", 1)), &intent(1, None)).await.unwrap() else { panic!() };
+    let Outcome::Done(Some(first)) = p.store.cas(AT, &key("a"), Some(&row("a", 1)), &intent(1, None)).await.unwrap()
+    else {
+        panic!()
+    };
     assert_eq!(p.content("a.json"), Some(document("a", 1)));
     let seen = p.store.read(AT, &key("a"), Some(&intent(1, None))).await.unwrap();
-    assert_eq!((seen.content, seen.token, seen.landed), (Content::Row(row("a", 1).into()), Some(first.clone()), Landed::Yes));
-    let Outcome::Done(Some(second)) = p.store.cas(AT, &key("a"), Some(&row("a", 2)), &intent(2, Some(first.clone()))).await.unwrap() else { panic!() };
+    assert_eq!(
+        (seen.content, seen.token, seen.landed),
+        (Content::Row(row("a", 1).into()), Some(first.clone()), Landed::Yes)
+    );
+    let Outcome::Done(Some(second)) =
+        p.store.cas(AT, &key("a"), Some(&row("a", 2)), &intent(2, Some(first.clone()))).await.unwrap()
+    else {
+        panic!()
+    };
     let stale = p.store.cas(AT, &key("a"), Some(&row("a", 3)), &intent(3, Some(first))).await.unwrap();
     assert_eq!((stale, p.content("a.json")), (Outcome::Mismatch, Some(document("a", 2))));
     let gone = p.store.cas(AT, &key("a"), None, &intent(4, Some(second.clone()))).await.unwrap();
@@ -280,7 +295,7 @@ async fn the_newest_edit_ends_in_its_place() {
     });
     let answer = p.store.cas(AT, &key("a"), Some(&row("a", 2)), &intent(1, token)).await.unwrap();
     assert_eq!((answer, p.content("a.json")), (Outcome::Mismatch, Some(document("a", 8))));
-    tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(250))).await.unwrap();
+    pass_ms(250).await;
     assert_eq!(p.store.displaced(AT).await.unwrap()[0].content, Content::Row(row("a", 7).into()));
 }
 
@@ -290,7 +305,7 @@ async fn an_older_owner_writes_nothing_after_the_fence() {
     let p = Prepared::new().await;
     p.replace("a.json", &document("a", 1));
     let token = p.token("a").await;
-    let (root, heir) = (p.dir.path().to_owned(), Arc::new(another(p.dir.path())));
+    let heir = Arc::new(another(p.dir.path()));
     // The old owner is paused after its intent; the new one takes over; then it goes on.
     let fencing = heir.clone();
     let runtime = tokio::runtime::Handle::current();
@@ -309,7 +324,6 @@ async fn an_older_owner_writes_nothing_after_the_fence() {
     let next = p.store.cas(AT, &key("a"), Some(&row("a", 2)), &intent(2, token)).await.unwrap_err();
     assert_eq!(next.code, Code::ClaimLost);
     assert_eq!(p.store.fence(0, 0, 1).await.unwrap_err().code, Code::ClaimLost);
-    drop(root);
 }
 
 #[tokio::test]
@@ -329,7 +343,7 @@ async fn no_edit_is_lost_under_a_storm_of_both() {
     p.replace("a.json", &document("a", 0));
     let over = Arc::new(AtomicBool::new(false));
     // What the application put, and what it knowingly displaced: it exchanges, as a careful one does.
-    let journal: Arc<Mutex<Vec<(i64, Option<String>)>>> = Arc::default();
+    let journal = Arc::new(Mutex::new(Vec::<(i64, Option<String>)>::new()));
     let app = {
         let (root, over, journal) = (root.clone(), over.clone(), journal.clone());
         std::thread::spawn(move || {
@@ -354,7 +368,7 @@ async fn no_edit_is_lost_under_a_storm_of_both() {
     };
     let mut seen = BTreeSet::new();
     let (mut done, mut mismatch, mut reported) = (0, 0, 0);
-    for iid in 1..=1500u64 {
+    for iid in 1..=500u64 {
         // A quick look without waiting for quiet: the storm never is.
         let Ok(found) = std::fs::read(root.join("a.json")) else { continue };
         let token = super::wire::files::token(&found);
@@ -367,7 +381,7 @@ async fn no_edit_is_lost_under_a_storm_of_both() {
     }
     over.store(true, Ordering::Relaxed);
     app.join().unwrap();
-    tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(250))).await.unwrap();
+    pass_ms(250).await;
     for aside in p.store.displaced(AT).await.unwrap() {
         let Content::Row(row) = &aside.content else { panic!("{aside:?}") };
         let Some(Value::Int(n)) = row.get(1) else { panic!() };
@@ -380,6 +394,66 @@ async fn no_edit_is_lost_under_a_storm_of_both() {
     let lost: Vec<i64> = journal.iter().map(|(n, _)| *n).filter(|n| !seen.contains(&document("a", *n))).collect();
     assert_eq!(lost, Vec::<i64>::new(), "{done} done, {mismatch} mismatches, {reported} reported");
     assert!(done > 0 && mismatch > 0, "{done} done, {mismatch} mismatches, {reported} reported");
+}
+
+/// The same with an application that opens the file and writes into it, wherever it is by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_write_into_a_file_is_lost_within_the_grace() {
+    let dir = tempfile::tempdir().unwrap();
+    connector(dir.path()).open(&scope()).await.unwrap();
+    let config = Config::checked(json!({"root": dir.path(), "grace-ms": 3000}), "dir").unwrap();
+    let store = Directory::new(config, "d", vec![Layout::new(&scope().collections[0]).unwrap()]);
+    store.fence(0, 0, 1).await.unwrap();
+    let path = dir.path().join("a.json");
+    std::fs::write(&path, document("a", 1_000_000)).unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let app = {
+        let (over, path) = (over.clone(), path.clone());
+        std::thread::spawn(move || {
+            use std::io::{Read, Seek, Write};
+            let mut journal = Vec::new();
+            for n in 1_000_001.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let Ok(mut file) = std::fs::OpenOptions::new().read(true).write(true).open(&path) else { continue };
+                let mut before = String::new();
+                file.read_to_string(&mut before).unwrap();
+                file.rewind().unwrap();
+                file.write_all(document("a", n).as_bytes()).unwrap();
+                journal.push((n, before));
+            }
+            journal
+        })
+    };
+    let mut seen = BTreeSet::new();
+    let (mut done, mut mismatch) = (0, 0);
+    for iid in 1..=300u64 {
+        let Ok(found) = std::fs::read(&path) else { continue };
+        let token = super::wire::files::token(&found);
+        seen.insert(String::from_utf8(found).unwrap());
+        // All documents have one length, so that a write into one replaces it whole.
+        let new = row("a", 2_000_000 + iid as i64);
+        match store.cas(AT, &key("a"), Some(&new), &intent(iid, Some(token))).await.unwrap() {
+            Outcome::Done(_) => done += 1,
+            _ => mismatch += 1,
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    let journal = app.join().unwrap();
+    pass_ms(3100).await;
+    store.cas(AT, &key("b"), Some(&row("b", 1)), &intent(5000, None)).await.unwrap();
+    let aside = store.displaced(AT).await.unwrap();
+    for displaced in &aside {
+        let Content::Row(row) = &displaced.content else { panic!("{displaced:?}") };
+        let Some(Value::Int(n)) = row.get(1) else { panic!() };
+        seen.insert(document("a", *n));
+    }
+    seen.insert(std::fs::read_to_string(&path).unwrap());
+    seen.extend(journal.iter().map(|(_, before)| before.clone()));
+    let lost: Vec<i64> = journal.iter().map(|(n, _)| *n).filter(|n| !seen.contains(&document("a", *n))).collect();
+    assert_eq!(lost, Vec::<i64>::new(), "{done} done, {mismatch} mismatches, {} reported", aside.len());
+    assert!(done > 0 && mismatch > 0, "{done} done, {mismatch} mismatches, {} reported", aside.len());
 }
 
 /// A writer that still has the replaced file open.
@@ -400,6 +474,7 @@ async fn a_write_into_a_replaced_file_is_reported_after_the_grace() {
     // The wait for quiet is longer than the grace.
     assert!(matches!(store.read(AT, &key("a"), None).await.unwrap().content, Content::Row(r) if *r == row("a", 2)));
     store.cas(AT, &key("b"), Some(&row("b", 1)), &intent(2, None)).await.unwrap();
+    pass_ms(250).await;
     let late = store.displaced(AT).await.unwrap();
     assert_eq!(late.iter().map(|d| d.content.clone()).collect::<Vec<_>>(), vec![Content::Row(row("a", 5).into())]);
     assert_eq!(store.read(AT, &key("a"), Some(&intent(1, None))).await.unwrap().landed, Landed::Yes);
@@ -458,7 +533,9 @@ async fn what_is_no_record_is_told_with_the_reason() {
     std::fs::write(p.file("bytes.json"), [0xff, 0xfe]).unwrap();
     std::fs::create_dir(p.file("dir.json")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", p.file("link.json")).unwrap();
-    for (id, _, reason) in cases.into_iter().chain([("bytes", "", "UTF-8"), ("dir", "", "directory"), ("link", "", "path_escapes")]) {
+    for (id, _, reason) in
+        cases.into_iter().chain([("bytes", "", "UTF-8"), ("dir", "", "directory"), ("link", "", "path_escapes")])
+    {
         let seen = p.store.read(AT, &key(id), None).await.unwrap();
         let Content::Undecodable(text) = &seen.content else { panic!("{id}: {seen:?}") };
         assert!(text.contains(reason) && seen.token.is_some(), "{id}: {text}");
@@ -481,7 +558,10 @@ async fn nothing_outside_the_root_is_touched() {
     let seen = store.read(AT, &key("a"), None).await.unwrap();
     assert!(matches!(&seen.content, Content::Undecodable(t) if t.contains("path_escapes")), "{seen:?}");
     for expect in [None, seen.token] {
-        let answer = store.cas(AT, &key("a"), Some(&row("a", 2)), &intent(1 + u64::from(expect.is_some()), expect)).await.unwrap();
+        let answer = store
+            .cas(AT, &key("a"), Some(&row("a", 2)), &intent(1 + u64::from(expect.is_some()), expect))
+            .await
+            .unwrap();
         assert!(matches!(answer, Outcome::Refused(_) | Outcome::Mismatch), "{answer:?}");
     }
     assert_eq!(everything(outside.path()), BTreeSet::from([document("a", 1)]));
@@ -626,7 +706,7 @@ async fn removal_leaves_the_records_and_any_edit_that_is_nowhere_else() {
     let heir = another(p.dir.path());
     let aside = heir.displaced(AT).await.unwrap();
     if aside.is_empty() {
-        tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(250))).await.unwrap();
+        pass_ms(250).await;
     }
     for displaced in heir.displaced(AT).await.unwrap() {
         heir.settle(AT, &displaced).await.unwrap();
@@ -649,7 +729,8 @@ async fn the_rights_of_a_replaced_file_stay() {
 
 fn wide_types() -> Vec<(Type, BoxedStrategy<Value>)> {
     let decimal = prop_oneof![
-        (any::<i128>(), -60..60i64).prop_map(|(digits, scale)| Decimal::finite(&bigdecimal::BigDecimal::new(digits.into(), scale))),
+        (any::<i128>(), -60..60i64)
+            .prop_map(|(digits, scale)| Decimal::finite(&bigdecimal::BigDecimal::new(digits.into(), scale))),
         Just(Decimal::NaN),
         Just(Decimal::Infinity),
         Just(Decimal::NegInfinity),
@@ -672,18 +753,25 @@ fn wide_types() -> Vec<(Type, BoxedStrategy<Value>)> {
         (Type::Timestamp { zone: false }, any::<i64>().prop_map(Value::Timestamp).boxed()),
         (
             Type::Interval,
-            any::<(i32, i32, i64)>().prop_map(|(months, days, micros)| Value::Interval(Interval { months, days, micros })).boxed(),
+            any::<(i32, i32, i64)>()
+                .prop_map(|(months, days, micros)| Value::Interval(Interval { months, days, micros }))
+                .boxed(),
         ),
         (Type::Json, json.prop_map(json_text).boxed()),
         (
             Type::Array(Box::new(Type::Int(32))),
-            proptest::collection::vec(prop_oneof![any::<i32>().prop_map(|i| Value::Int(i.into())), Just(Value::Null)], 0..4)
-                .prop_map(Value::Array)
-                .boxed(),
+            proptest::collection::vec(
+                prop_oneof![any::<i32>().prop_map(|i| Value::Int(i.into())), Just(Value::Null)],
+                0..4,
+            )
+            .prop_map(Value::Array)
+            .boxed(),
         ),
         (
             Type::Record(vec![field("x", Type::Text, true), field("y", Type::Bool, false)]),
-            (any::<String>(), any::<bool>()).prop_map(|(x, y)| Value::Record(vec![Value::text(&x), Value::Bool(y)])).boxed(),
+            (any::<String>(), any::<bool>())
+                .prop_map(|(x, y)| Value::Record(vec![Value::text(&x), Value::Bool(y)]))
+                .boxed(),
         ),
     ]
 }
@@ -757,5 +845,8 @@ fn what_a_document_cannot_hold_is_refused() {
         let refused = layout.norm(&key("k"), &Row(vec![Value::text("k"), n, j])).unwrap_err();
         assert_eq!(refused.code, Code::ValueRefused);
     }
-    assert_eq!(layout.norm(&key("other"), &Row(vec![Value::text("k"), Value::Null, Value::Null])).unwrap_err().code, Code::ValueRefused);
+    assert_eq!(
+        layout.norm(&key("other"), &Row(vec![Value::text("k"), Value::Null, Value::Null])).unwrap_err().code,
+        Code::ValueRefused
+    );
 }

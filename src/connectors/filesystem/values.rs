@@ -36,15 +36,19 @@ impl Layout {
         let template = Template::parse(&text, &schema).map_err(|e| wrong(format!("on.path: {text:?}: {e}")))?;
         let layout = Layout { name: place.name.clone(), schema, template, format: on.format };
         if layout.format == Format::Bytes && layout.content_field().is_none() {
-            return Err(wrong("on.format: bytes needs a schema with exactly one field besides the key, of type bytes or text".into()));
+            return Err(wrong(
+                "on.format: bytes needs a schema with exactly one field besides the key, of type bytes or text".into(),
+            ));
         }
         Ok(layout)
     }
 
     /// The path of a key's file below the root.
     pub(super) fn path(&self, key: &Key) -> Result<String> {
-        let values = key_values(&self.schema, key)
-            .ok_or_else(|| Error::new(Code::RecordUndecodable, "the key does not fit the collection's schema").at("collection", &self.name))?;
+        let values = key_values(&self.schema, key).ok_or_else(|| {
+            Error::new(Code::RecordUndecodable, "the key does not fit the collection's schema")
+                .at("collection", &self.name)
+        })?;
         self.template.path(&values).map_err(|e| Error::new(Code::KeyTooLong, e).at("collection", &self.name))
     }
 

@@ -33,6 +33,17 @@ pub(crate) enum Found {
     Odd(String, Stamp),
 }
 
+impl Found {
+    /// What this state is named by; `None` for nothing.
+    pub(crate) fn token(&self) -> Option<Token> {
+        match self {
+            Found::Absent(_) => None,
+            Found::File(content, _) => Some(token(content)),
+            Found::Odd(what, _) => Some(odd_token(what)),
+        }
+    }
+}
+
 /// What the state of a content is named by: its hash and its length.
 pub(crate) fn token(content: &[u8]) -> Token {
     let mut hasher = blake3::Hasher::new();
@@ -164,12 +175,16 @@ impl Dir {
             return Ok(());
         }
         self.make_dirs(parent(path))?;
-        let above = self.open(parent(path), OFlags::PATH | OFlags::DIRECTORY).map_err(|e| failed(e, "make a directory", path))?;
+        let above = self
+            .open(parent(path), OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(|e| failed(e, "make a directory", path))?;
         match fs::mkdirat(&above, name(path), Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(failed(e, "make a directory", path)),
         }
-        self.open(path, OFlags::PATH | OFlags::DIRECTORY).map_err(|e| failed(e, "make a directory", path))?;
+        if self.open(path, OFlags::PATH | OFlags::DIRECTORY).is_err() {
+            return Err(failed(Errno::LOOP, "make a directory: something else stands there", path));
+        }
         self.sync(parent(path))
     }
 
@@ -211,7 +226,8 @@ impl Dir {
 
     /// Makes the names in a directory durable.
     pub(crate) fn sync(&self, path: &str) -> Result<()> {
-        let fd = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| failed(e, "open a directory", path))?;
+        let fd =
+            self.open(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| failed(e, "open a directory", path))?;
         fs::fsync(&fd).map_err(|e| failed(e, "make a directory durable", path))
     }
 
@@ -235,7 +251,7 @@ impl Dir {
 }
 
 /// The token of something that is no file.
-pub(crate) fn odd_token(what: &str) -> Token {
+fn odd_token(what: &str) -> Token {
     token(format!("\0no file: {what}").as_bytes())
 }
 

@@ -71,7 +71,10 @@ impl<'de> Deserialize<'de> for Object {
 fn record(fields: &[Field], object: &Object) -> Result<Vec<Value>, String> {
     let mut values = vec![Value::Null; fields.len()];
     for (name, raw) in &object.0 {
-        let at = fields.iter().position(|f| *f.name == **name).ok_or_else(|| format!("member {name:?} is no field of the dataset"))?;
+        let at = fields
+            .iter()
+            .position(|f| *f.name == **name)
+            .ok_or_else(|| format!("member {name:?} is no field of the dataset"))?;
         if let (Some(field), Some(value)) = (fields.get(at), values.get_mut(at)) {
             *value = read_field(field, raw.get()).map_err(|e| format!("member {name:?}: {e}"))?;
         }
@@ -83,7 +86,11 @@ fn record(fields: &[Field], object: &Object) -> Result<Vec<Value>, String> {
 
 fn read_field(field: &Field, raw: &str) -> Result<Value, String> {
     // A JSON document that is null can be told from an absent one only where absent is impossible.
-    if raw == "null" && (field.nullable || field.ty != Type::Json) { Ok(Value::Null) } else { read_value(&field.ty, raw) }
+    if raw == "null" && (field.nullable || field.ty != Type::Json) {
+        Ok(Value::Null)
+    } else {
+        read_value(&field.ty, raw)
+    }
 }
 
 fn read_value(ty: &Type, raw: &str) -> Result<Value, String> {
@@ -92,7 +99,8 @@ fn read_value(ty: &Type, raw: &str) -> Result<Value, String> {
         Type::Bool => serde_json::from_str(raw).map(Value::Bool).map_err(|_| expected("true or false")),
         Type::Int(bits) => {
             let int = raw.parse::<i64>().ok().filter(|i| fits(*i, *bits));
-            int.map(Value::Int).ok_or_else(|| expected(&format!("an integer of {bits} bits without fraction or exponent")))
+            int.map(Value::Int)
+                .ok_or_else(|| expected(&format!("an integer of {bits} bits without fraction or exponent")))
         }
         Type::Float(bits) => read_float(*bits, raw).ok_or_else(|| expected("a number that a float can hold")),
         Type::Decimal => {
@@ -108,8 +116,8 @@ fn read_value(ty: &Type, raw: &str) -> Result<Value, String> {
         }
         Type::Array(item) => {
             let items: Vec<Box<RawValue>> = serde_json::from_str(raw).map_err(|_| expected("a list"))?;
-            let read = |i: &Box<RawValue>| if i.get() == "null" { Ok(Value::Null) } else { read_value(item, i.get()) };
-            items.iter().map(read).collect::<Result<_, _>>().map(Value::Array)
+            let read = |raw: &str| if raw == "null" { Ok(Value::Null) } else { read_value(item, raw) };
+            items.iter().map(|i| read(i.get())).collect::<Result<_, _>>().map(Value::Array)
         }
         Type::Record(fields) => {
             let object: Object = serde_json::from_str(raw).map_err(|e| format!("expected an object: {e}"))?;

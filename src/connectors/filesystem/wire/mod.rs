@@ -2,6 +2,7 @@
 //! files reached safely, and the stage folder of the conditional write.
 
 pub(super) mod files;
+pub(super) mod folders;
 pub(super) mod json;
 pub(super) mod path;
 pub(super) mod stage;

@@ -34,7 +34,10 @@ impl Template {
         let fields: Vec<&Field> = schema.key_fields().collect();
         for field in &fields {
             if !matches!(field.ty, Type::Int(_) | Type::Text | Type::Uuid) {
-                return Err(format!("key field {} cannot stand in a path: its type must be an integer, text or uuid", field.name));
+                return Err(format!(
+                    "key field {} cannot stand in a path: its type must be an integer, text or uuid",
+                    field.name
+                ));
             }
         }
         let all = fields.iter().map(|f| format!("{{{}}}", f.name)).collect::<Vec<_>>().join(",");
@@ -139,7 +142,8 @@ fn parts_of(segment: &str, fields: &[&Field]) -> Result<Vec<Part>, String> {
         let (literal, field) = rest.split_at(open);
         let close = field.find('}').ok_or("a { without }")?;
         let name = field.get(1..close).unwrap_or_default();
-        let index = fields.iter().position(|f| &*f.name == name).ok_or_else(|| format!("{{{name}}} is no field of the key"))?;
+        let index =
+            fields.iter().position(|f| &*f.name == name).ok_or_else(|| format!("{{{name}}} is no field of the key"))?;
         if !literal.is_empty() {
             parts.push(Part::Literal(literal.to_owned()));
         }
@@ -365,7 +369,17 @@ mod tests {
 
     #[test]
     fn templates_that_could_not_be_read_back_are_refused() {
-        for text in ["{a}", "{a}{b}{u}", "{a}x{b}/{u}", "{a}/{b}/{u}/{a}", "../{key}", ".driftless/{key}", "/{key}", "{c}{key}", "{key}%"] {
+        for text in [
+            "{a}",
+            "{a}{b}{u}",
+            "{a}x{b}/{u}",
+            "{a}/{b}/{u}/{a}",
+            "../{key}",
+            ".driftless/{key}",
+            "/{key}",
+            "{c}{key}",
+            "{key}%",
+        ] {
             assert!(Template::parse(text, &three()).is_err(), "{text}");
         }
         let float = schema(&[("f", Type::Float(64))]);

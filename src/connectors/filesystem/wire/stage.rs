@@ -11,7 +11,6 @@ use super::super::failure::failed;
 use super::files::{Dir, parent};
 use crate::event::Token;
 use crate::runtime::error::{Code, Error, Result};
-use rustix::fs::FileType;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +166,20 @@ impl Entry {
         Ok(token.is_none() || token == if self.state == State::Done { note.expect.clone() } else { note.new.clone() })
     }
 
+    /// Its grace is over: removes a content that is as it was verified, and with `forget` the witness
+    /// too; one that was changed meanwhile is an edit that must be reported.
+    pub(crate) fn finish(&mut self, root: &Dir, forget: bool) -> Result<()> {
+        let note = self.read(root)?;
+        let untouched = note.as_ref().map_or(Ok(true), |note| self.untouched(root, note))?;
+        match (untouched, self.state) {
+            (true, State::Done | State::Back) if forget => self.forget(root),
+            (true, State::Done | State::Back) => root.remove(&self.content()),
+            (false, State::Done) => self.mark(root, State::Late),
+            (false, State::Back) => self.mark(root, State::Aside),
+            _ => Ok(()),
+        }
+    }
+
     /// Finds out, after the rename or after a crash at any point, what became of the write; puts an
     /// unseen content back. Idempotent. The stage side is always named by its path from the root.
     pub(crate) fn resolve(&mut self, root: &Dir, hook: Hook<'_>) -> Result<State> {
@@ -262,10 +275,12 @@ pub(crate) fn write(root: &Dir, write: &Write<'_>, hook: Hook<'_>) -> Result<Ent
         if write.expect.is_none() {
             root.make_dirs(parent(write.path))?;
         }
-        root.create(&entry.content(), content, write.expect.map(|_| write.path)).map_err(|e| gone(root, write.folder, e))?;
+        root.create(&entry.content(), content, write.expect.map(|_| write.path))
+            .map_err(|e| gone(root, write.folder, e))?;
         hook(Step::Staged)?;
     }
-    let text = serde_json::to_vec(&note).map_err(|e| Error::new(Code::Unexpected, "cannot write a note").caused_by(e))?;
+    let text =
+        serde_json::to_vec(&note).map_err(|e| Error::new(Code::Unexpected, "cannot write a note").caused_by(e))?;
     root.create(&entry.note(), &text, None).map_err(|e| gone(root, write.folder, e))?;
     root.sync(write.folder).map_err(|e| gone(root, write.folder, e))?;
     hook(Step::Noted)?;
@@ -298,17 +313,4 @@ fn gone(root: &Dir, folder: &str, error: Error) -> Error {
 
 fn fenced(folder: &str) -> Error {
     Error::new(Code::ClaimLost, "another owner has taken over this partition").at("folder", folder)
-}
-
-/// Folders named `<prefix>.<epoch>` in a directory of folders, with their epochs.
-pub(crate) fn folders(root: &Dir, below: &str, prefix: &str) -> Result<Vec<(String, u64)>> {
-    let mut found = Vec::new();
-    root.names(below, |name, kind| {
-        let epoch = std::str::from_utf8(name).ok().and_then(|n| n.strip_prefix(prefix)?.strip_prefix('.'));
-        if let (Some(Ok(epoch)), FileType::Directory | FileType::Unknown) = (epoch.map(str::parse), kind) {
-            found.push((format!("{below}/{prefix}.{epoch}"), epoch));
-        }
-    })?;
-    found.sort_by_key(|f| f.1);
-    Ok(found)
 }

@@ -47,7 +47,7 @@ pub(super) fn time_tz_text(micros: i64, zone_s: i32) -> Option<String> {
     let mut text = time_text(micros)?;
     let sign = if zone_s < 0 { '-' } else { '+' };
     write!(text, "{sign}{:02}:{:02}", away / 3600, away / 60 % 60).ok()?;
-    if away % 60 != 0 {
+    if !away.is_multiple_of(60) {
         write!(text, ":{:02}", away % 60).ok()?;
     }
     Some(text)
@@ -137,7 +137,7 @@ fn take_ymd(rest: &mut &str) -> Option<i64> {
         *rest = rest.get(1..)?;
     }
     let end = rest.find('-')?;
-    if end < 4 || end > 9 || (!signed && end > 4) {
+    if !(4..=9).contains(&end) || (!signed && end > 4) {
         return None;
     }
     let year = sign * take_digits(rest, end)?;
@@ -237,7 +237,9 @@ mod tests {
         for text in ["2023-02-29", "2023-13-01", "2023-00-10", "2023-1-01", "12023-01-01", "", "-", "2023-01-01x"] {
             assert_eq!(parse_date(text), None, "{text}");
         }
-        for text in ["2023-01-01T00:00:00", "2023-01-01T24:00:00Z", "2023-01-01T00:00:60Z", "2023-01-01T00:00:00.0000001Z"] {
+        for text in
+            ["2023-01-01T00:00:00", "2023-01-01T24:00:00Z", "2023-01-01T00:00:60Z", "2023-01-01T00:00:00.0000001Z"]
+        {
             assert_eq!(parse_timestamp(text, true), None, "{text}");
         }
         assert_eq!(parse_timestamp("2023-01-01T00:00:00Z", false), None);
