@@ -54,8 +54,8 @@ struct Kept {
 /// One look at a key.
 enum Look {
     Seen(Observed),
-    /// It is being written to; the state seen.
-    Unquiet(Option<Stamp>),
+    /// It is being written to; the state seen, and since when it is known to be so.
+    Unquiet(Option<(Stamp, u64)>),
 }
 
 impl Directory {
@@ -138,20 +138,19 @@ impl Inner {
             Some(iid) => self.landed(&root, at, iid)?,
             None => Landed::Unknown,
         };
-        if root.look(path, self.config.file_bytes_max)? != first {
-            return Ok(Look::Unquiet(None));
-        }
-        let (Found::Absent(stamp) | Found::File(_, stamp) | Found::Odd(_, stamp)) = &first;
-        let now_ms = self.clock.now_ms();
-        let quiet_ms = self.config.quiet_ms;
-        let old = stamp.modified_ms <= now_ms && now_ms - stamp.modified_ms >= quiet_ms;
-        let same = match (&first, settled) {
-            (Found::Absent(_), Some((_, since_ms))) => now_ms >= since_ms + quiet_ms,
-            (_, Some((seen, since_ms))) => seen == *stamp && now_ms >= since_ms + quiet_ms,
-            (_, None) => false,
+        let second = root.look(path, self.config.file_bytes_max)?;
+        // Neighbours come and go: of an absent file only its absence is compared.
+        let (state, stamp) = match (&first, &second) {
+            (Found::Absent(_), Found::Absent(directory)) => (Stamp::default(), *directory),
+            (Found::File(_, stamp) | Found::Odd(_, stamp), _) if first == second => (*stamp, *stamp),
+            _ => return Ok(Look::Unquiet(None)),
         };
-        if !old && !same {
-            return Ok(Look::Unquiet(Some(*stamp))); // agent-6
+        let (now_ms, quiet_ms) = (self.clock.now_ms(), self.config.quiet_ms);
+        let since_ms = settled.filter(|(seen, _)| *seen == state).map_or(now_ms, |s| s.1);
+        // A time of the future says nothing; then only what was seen here counts.
+        let since_ms = if stamp.modified_ms <= now_ms { since_ms.min(stamp.modified_ms) } else { since_ms };
+        if now_ms < since_ms + quiet_ms {
+            return Ok(Look::Unquiet(Some((state, since_ms)))); // agent-6
         }
         if let Found::Absent(_) = first {
             present(&root)?; // agent-7: nothing is absent in a directory that is not there.
@@ -315,23 +314,14 @@ impl Store for Directory {
             let (wanted, file, since) = (key.clone(), path.clone(), settled);
             let look = self.blocking(move |inner| inner.look(at, &wanted, &file, iid, since)).await?;
             let now_ms = self.0.clock.now_ms();
-            let stamp = match look {
+            settled = match look {
                 Look::Seen(observed) => return Ok(observed),
-                Look::Unquiet(stamp) => stamp,
+                Look::Unquiet(state) => state,
             };
             if now_ms > began_ms + UNQUIET_MAX_MS {
                 return Err(Error::new(Code::StoreBusy, "a file is being written to all the time").at("path", path));
             }
-            settled = match (stamp, settled) {
-                (Some(stamp), Some((seen, since_ms))) if seen == stamp => Some((seen, since_ms)),
-                (Some(stamp), _) => Some((stamp, now_ms)),
-                (None, _) => None,
-            };
-            let quiet_ms = self.0.config.quiet_ms;
-            let ready_ms = stamp.map_or(now_ms + 20, |s| {
-                let by_time_ms = if s.modified_ms <= now_ms { s.modified_ms + quiet_ms } else { now_ms + quiet_ms };
-                by_time_ms.clamp(now_ms + 1, now_ms + quiet_ms)
-            });
+            let ready_ms = settled.map_or(now_ms + 20, |(_, since_ms)| since_ms + self.0.config.quiet_ms);
             self.0.clock.sleep_until(ready_ms).await;
         }
     }

@@ -513,6 +513,32 @@ async fn a_file_that_is_being_written_is_not_seen_in_part() {
     assert!(SystemClock.now_ms() >= began_ms + 200);
 }
 
+/// agent-6: neighbours do not matter, and a clock that is ahead does not stop anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn absence_is_seen_in_a_busy_directory_and_a_file_of_the_future_too() {
+    let p = Prepared::new().await;
+    let (over, root) = (Arc::new(AtomicBool::new(false)), p.dir.path().to_owned());
+    let busy = {
+        let over = over.clone();
+        std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                std::fs::write(root.join("neighbour.json"), "{}").unwrap();
+                std::fs::remove_file(root.join("neighbour.json")).unwrap();
+            }
+        })
+    };
+    let seen = p.store.read(AT, &key("a"), None).await;
+    over.store(true, Ordering::Relaxed);
+    busy.join().unwrap();
+    assert_eq!(seen.unwrap().content, Content::Absent);
+    p.replace("a.json", &document("a", 1));
+    let ahead = std::time::UNIX_EPOCH + std::time::Duration::from_millis(SystemClock.now_ms() + 3_600_000);
+    std::fs::File::open(p.file("a.json")).unwrap().set_modified(ahead).unwrap();
+    let began_ms = SystemClock.now_ms();
+    assert_eq!(p.store.read(AT, &key("a"), None).await.unwrap().content, Content::Row(row("a", 1).into()));
+    assert!(SystemClock.now_ms() >= began_ms + 200);
+}
+
 /// agent-6
 #[tokio::test]
 async fn what_is_no_record_is_told_with_the_reason() {
