@@ -121,7 +121,7 @@ async fn child() {
         let root = std::path::PathBuf::from(root);
         suite::durable(Box::new(move || {
             let layer = Layer::of_this_process(&root);
-            Layer::paused(|| layer.cut(Cut::Torn, &mut Random(7)));
+            Layer::paused(|| layer.cut(Cut::Nothing, &mut Random(7)));
             Box::pin(async move { Arc::new(open(&layer.dir).unwrap()) as suite::Subject })
         }))
         .await;

@@ -190,6 +190,7 @@ static int open_with(int at, const char *given, int flags, mode_t mode) {
     /* How the test switches the layer off and on in its own process. */
     if (!strcmp(path, "/powerloss/pause") || !strcmp(path, "/powerloss/resume")) {
         paused = path[11] == 'p';
+        noted = 0; /* the test has begun a new trace */
         errno = ENOENT;
         return -1;
     }
