@@ -46,13 +46,7 @@ impl Coded {
     /// beside it. Returns the schema with its id. An earlier schema stays writable; a key of another
     /// form is refused, because the key is part of every message (topic-2).
     pub async fn prepare(&self, topic: &str, schema: &Schema) -> Result<Arc<Schema>> {
-        let mut ids = Vec::new();
-        for wanted in avro::wanted(schema) {
-            let subject = format!("{topic}-{}", wanted.name);
-            ids.push(self.shared.schemas.register(&subject, &wanted.text).await?);
-        }
-        let id = ids.first().copied().unwrap_or_default();
-        let collection = self.forms().collection(id)?;
+        let collection = self.shared.register(topic, schema).await?;
         let mut collections = self.shared.collections.write();
         if collections.get(topic).is_some_and(|current| current.key != collection.key) {
             let problem = "the key of the collection changed; keep it, or make a new dataset with the new key";
@@ -75,6 +69,29 @@ impl Coded {
 }
 
 impl Shared {
+    /// Registers all that is needed to write records with this schema.
+    async fn register(&self, topic: &str, schema: &Schema) -> Result<Arc<Collection>> {
+        let mut ids = Vec::new();
+        for wanted in avro::wanted(schema) {
+            let subject = format!("{topic}-{}", wanted.name);
+            ids.push(self.schemas.register(&subject, &wanted.text).await?);
+        }
+        self.schemas.forms().collection(ids.first().copied().unwrap_or_default())
+    }
+
+    /// Makes the rows of a record that was read writable again, though another release wrote it: a
+    /// restored head may have to be written under its own, earlier schema.
+    async fn adopt(&self, topic: &str, id: SchemaId) -> Result<()> {
+        if self.schemas.forms().collection(id).is_ok() {
+            return Ok(());
+        }
+        self.schemas.find(id).await?;
+        match self.schemas.forms().row(id) {
+            Some(schema) => self.register(base_of(topic), &schema).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// The current schema of the collection that a topic belongs to.
     fn collection_of(&self, topic: &str) -> Result<Arc<Collection>> {
         let collections = self.collections.read();
@@ -167,6 +184,8 @@ struct CodedReading {
     raw: VecDeque<Delivered<Raw>>,
     /// Decoded and not returned yet; kept here so that a dropped `next` loses nothing.
     ready: VecDeque<Delivered<Typed>>,
+    /// The schema of the rows last read.
+    adopted: Option<SchemaId>,
 }
 
 impl CodedReading {
@@ -175,6 +194,11 @@ impl CodedReading {
         while let Some(message) = self.raw.front().filter(|_| self.ready.len() < limit) {
             match decode_one(message, self.shared.schemas.forms()) {
                 Ok(decoded) => {
+                    let schema = decoded.payload.as_deref().and_then(avro::schema_of);
+                    if let Some(id) = schema.filter(|_| schema != self.adopted) {
+                        self.shared.adopt(&self.at.topic, id).await?;
+                        self.adopted = schema;
+                    }
                     self.ready.push_back(decoded);
                     self.raw.pop_front();
                 }
@@ -252,8 +276,14 @@ impl Log<Typed> for Coded {
 
     async fn read(&self, at: &Partition, from: Offset) -> Result<Box<dyn Reading<Typed>>> {
         let reading = self.log.read(at, from).await?;
-        let (raw, ready) = (VecDeque::new(), VecDeque::new());
-        Ok(Box::new(CodedReading { reading, shared: self.shared.clone(), at: at.clone(), raw, ready }))
+        Ok(Box::new(CodedReading {
+            reading,
+            shared: self.shared.clone(),
+            at: at.clone(),
+            raw: VecDeque::new(),
+            ready: VecDeque::new(),
+            adopted: None,
+        }))
     }
 
     async fn bounds(&self, at: &Partition) -> Result<Bounds> {

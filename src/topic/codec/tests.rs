@@ -118,6 +118,36 @@ async fn records_of_an_earlier_schema_are_written_under_it() {
     assert_eq!(coded.schema(old.id).await.unwrap(), old);
 }
 
+/// A head that an earlier release wrote can be written by this one, in all its kinds of records.
+#[tokio::test]
+async fn what_was_read_can_be_written_again_under_its_own_schema() {
+    let log = memory();
+    let coded = coded(&log).await;
+    let texts: Vec<String> = avro::wanted(&schema(&["id"])).into_iter().map(|wanted| wanted.text).collect();
+    let forms = Forms::default();
+    for (index, text) in texts.iter().enumerate() {
+        // Only the row and the canonical version are in the log.
+        let id = match index {
+            0 | 6 => coded.shared.schemas.register("s", text).await.unwrap(),
+            index => SchemaId(1000 + index as u32),
+        };
+        forms.learn(id, text);
+    }
+    let id = forms.id_of(&texts[0]).unwrap();
+    let record = canonical(&forms.row(id).unwrap(), &[1]);
+    let mut payload = Vec::new();
+    avro::encode(&record, &forms.collection(id).unwrap(), &forms, &mut payload).unwrap();
+    let key = [&avro::header(SchemaId(9))[..], &data_key(&record).unwrap().0].concat().into();
+    let raw = Log::<Raw>::session(&log).await.unwrap();
+    let at = Partition::new("p.orders", 0);
+    raw.append(&at, vec![Message { key, payload: Some(payload.into()) }]).await.unwrap();
+
+    coded.prepare("p.orders", &schema(&["id", "n"])).await.unwrap();
+    let read = read(&coded, "p.orders").await.unwrap().remove(0).payload.unwrap();
+    assert_eq!(*read, record);
+    append(&coded, "p.orders.conflicts", vec![Message { key: Bytes::new(), payload: Some(read) }]).await.unwrap();
+}
+
 /// topic-2
 #[tokio::test]
 async fn a_key_of_another_form_is_refused() {
