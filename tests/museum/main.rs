@@ -220,7 +220,7 @@ fn canonical(schema: &Schema, key: &Key) -> Arc<Canonical> {
         ack: [Join { actor: dot(2, 3).actor, ctr: 3, fp_local: fp(4) }].into_iter().collect(),
         rctr: 1,
         conflict: Some(Box::new(conflict)),
-        shadow: Some(Box::new(side(schema, None, true))),
+        shadows: vec![side(schema, None, true)],
         copy: false,
     })
 }
@@ -281,8 +281,9 @@ fn records(schema: &Arc<Schema>) -> Vec<Record> {
         ctr: vec![3, 0],
         cpos: vec![13, 0],
         lastpos: vec![Position::new(8, 1), Position::START],
+        copied: vec![Copying::Through(key.clone()), Copying::Done, Copying::Todo],
     };
-    let mark = ResolverMark { stamp, number: 1, link, c_off: 13, changes: validity(stamp), rctr: 1, rules };
+    let mark = ResolverMark { stamp, number: 1, link, c_off: 13, changes: validity(stamp), rctr: 1, rules, schemas: vec![schema.clone()] };
     vec![
         Record::Claim(Claim { role: Role::Writer(PlatformNo(2)), stamp }),
         Record::Proposal(Box::new(proposal(schema, &key, stamp))),

@@ -298,13 +298,13 @@ impl Gen {
                     ancestor: g.maybe(|g| g.side(known)),
                     head: g.side(known),
                     proposal: g.side(known),
-                    loser: [Loser::Head, Loser::Proposal][g.below(2) as usize],
+                    loser: [Loser::Head, Loser::Proposal, Loser::Neither][g.below(3) as usize],
                     rule: g.string().into(),
                     rules: g.number(),
                     ambiguous_base: g.flag(),
                 })
             }),
-            shadow: self.maybe(|g| Box::new(g.side(known))),
+            shadows: self.list(3, |g| g.side(known)),
             copy: self.flag(),
         })
     }
@@ -345,6 +345,7 @@ impl Gen {
                 },
                 rctr: self.number(),
                 rules: self.rules(),
+                schemas: self.list(3, |g| g.any_schema(known).clone()),
             })),
             6 => Record::Known(Box::new(KnownRecord {
                 stamp,
@@ -365,6 +366,11 @@ impl Gen {
                 ctr: self.list(3, Self::number),
                 cpos: self.list(3, Self::number),
                 lastpos: self.list(3, Self::position),
+                copied: self.list(3, |g| match g.below(3) {
+                    0 => Copying::Todo,
+                    1 => Copying::Through(g.key()),
+                    _ => Copying::Done,
+                }),
             })),
             8 => Record::Ledger(Box::new(LedgerRecord {
                 stamp,

@@ -204,7 +204,7 @@ fn side(side: &Side, forms: &Forms) -> Avro {
 }
 
 fn conflict(c: &Conflict, forms: &Forms) -> Avro {
-    let loser = [(Loser::Head, "head"), (Loser::Proposal, "proposal")];
+    let loser = [(Loser::Head, "head"), (Loser::Proposal, "proposal"), (Loser::Neither, "neither")];
     record(vec![
         ("ancestor", null_or(c.ancestor.as_ref().map(|s| side(s, forms)))),
         ("head", side(&c.head, forms)),
@@ -257,7 +257,7 @@ pub(super) fn canonical(c: &Canonical, schema: &Schema, forms: &Forms) -> Avro {
         ("ack", Avro::Array(c.ack.iter().map(join).collect())),
         ("rctr", long(c.rctr)),
         ("conflict", null_or(c.conflict.as_deref().map(|c| conflict(c, forms)))),
-        ("shadow", null_or(c.shadow.as_deref().map(|s| side(s, forms)))),
+        ("shadows", Avro::Array(c.shadows.iter().map(|s| side(s, forms)).collect())),
         ("copy", Avro::Boolean(c.copy)),
     ])
 }

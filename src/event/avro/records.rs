@@ -4,9 +4,9 @@
 use super::value::{put_image, put_row, take_image, take_row};
 use super::wire::{Broken, Input, Out, Wire, put_counted, put_items, put_len, record, symbols};
 use crate::event::{
-    ActorId, AgentMark, Canonical, Cause, Claim, Conflict, Control, ControlInput, Dot, Fp, Hlc, Intent, Join, Key,
+    ActorId, AgentMark, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Dot, Fp, Hlc, Intent, Join, Key,
     Known, KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position, Proposal, ReaderMark,
-    ResolverMark, Role, Row, Rules, SchemaId, Side, Stamp, StateRecord, Token, Txn, Validity, Vv,
+    ResolverMark, Role, Row, Rules, Schema, SchemaId, Side, Stamp, StateRecord, Token, Txn, Validity, Vv,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,23 +61,23 @@ record!(Canonical {
     ack,
     rctr,
     conflict,
-    shadow,
+    shadows,
     copy,
 } head effect);
 record!(Rules { version, priority, source });
 record!(ControlInput { command, control });
 record!(Known { vv, base_seq, base_tomb, fp, ts, pos });
 record!(KnownRecord { stamp, key, known });
-record!(ReaderMark { stamp, number, pos, ctr, cpos, lastpos });
+record!(ReaderMark { stamp, number, pos, ctr, cpos, lastpos, copied });
 record!(LedgerRecord { stamp, key, rev, entry, canon });
 record!(AgentMark { stamp, cpos, ctr, rev, canon });
 record!(StateRecord { stamp, head });
 record!(Validity { owners: owners, last: dots, commands: ids, tip: tip });
-record!(ResolverMark { stamp, number, link, c_off, changes, rctr, rules });
+record!(ResolverMark { stamp, number, link, c_off, changes, rctr, rules, schemas });
 
 symbols!(Op { Put, Delete, Read });
 symbols!(Cause { FastForward, Join, Merge });
-symbols!(Loser { Head, Proposal });
+symbols!(Loser { Head, Proposal, Neither });
 
 /// Types of one field stand as that field.
 macro_rules! transparent {
@@ -165,6 +165,40 @@ impl Wire for Role {
 }
 
 /// A schema travels as its id and its Avro text.
+impl Wire for Arc<Schema> {
+    fn put(&self, out: &mut Out<'_>) {
+        self.id.put(out);
+        Arc::<str>::from(super::schema::row_text(self)).put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self, Broken> {
+        let (id, text) = (SchemaId::take(input)?, Arc::<str>::take(input)?);
+        super::parse::row(&text, id).map(Arc::new).map_err(Broken::Unusable)
+    }
+}
+
+/// Whether a copy is finished, and the last key published if it has begun and is not.
+impl Wire for Copying {
+    fn put(&self, out: &mut Out<'_>) {
+        let (done, through) = match self {
+            Copying::Todo => (false, None),
+            Copying::Through(key) => (false, Some(key.clone())),
+            Copying::Done => (true, None),
+        };
+        done.put(out);
+        through.put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self, Broken> {
+        match (bool::take(input)?, Wire::take(input)?) {
+            (false, None) => Ok(Copying::Todo),
+            (false, Some(key)) => Ok(Copying::Through(key)),
+            (true, None) => Ok(Copying::Done),
+            (true, Some(_)) => Err(input.broken("a finished copy or the key it has reached")),
+        }
+    }
+}
+
 impl Wire for Control {
     fn put(&self, out: &mut Out<'_>) {
         match self {
@@ -174,8 +208,7 @@ impl Wire for Control {
             }
             Control::Schema(schema) => {
                 out.bytes.push(2);
-                schema.id.put(out);
-                Arc::<str>::from(super::schema::row_text(schema)).put(out);
+                schema.put(out);
             }
         }
     }
@@ -184,9 +217,7 @@ impl Wire for Control {
         if input.index(2, "what is asked")? == 0 {
             return Rules::take(input).map(Control::Rules);
         }
-        let (id, text) = (SchemaId::take(input)?, Arc::<str>::take(input)?);
-        let schema = super::parse::row(&text, id).map_err(Broken::Unusable)?;
-        Ok(Control::Schema(Arc::new(schema)))
+        Wire::take(input).map(Control::Schema)
     }
 }
 
