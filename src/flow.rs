@@ -8,8 +8,8 @@
 
 use crate::agent::Agent;
 use crate::apply::Sink;
-use crate::capture::Capture;
 use crate::capture::copy::Copy;
+use crate::capture::{Capture, Owned};
 use crate::connectors::contract::{BatchLimit, LogPlatform};
 use crate::guard;
 use crate::runtime::clock::Clock;
@@ -47,16 +47,22 @@ where
 /// the source may discard only below a durable, valid checkpoint (P2).
 pub async fn capture(capture: &Capture, limit: BatchLimit) -> Result<Infallible> {
     let mut owned = capture.take_over().await?;
+    let Err(error) = read_on(capture, &mut owned, limit).await;
+    // read-6: who is no longer the owner stops silently; the new owner has moved the source on.
+    Err(owned.unless_fenced(error).await)
+}
+
+async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit) -> Result<Infallible> {
     let mut reader = capture.platform.reader(owned.start().await?).await?;
-    let mut copy = Copy::begin(&owned).await?;
+    let mut copy = Copy::begin(owned).await?;
     loop {
-        if let Some(chunk) = copy.as_mut().filter(|chunk| !chunk.waits(&owned)) {
-            if chunk.proceed(&mut owned, limit).await? {
-                copy = Copy::begin(&owned).await?;
+        if let Some(chunk) = copy.as_mut().filter(|chunk| !chunk.waits(owned)) {
+            if chunk.proceed(owned, limit).await? {
+                copy = Copy::begin(owned).await?;
             }
         }
         let due = owned.due_ms();
-        let copying = copy.as_ref().is_some_and(|chunk| !chunk.waits(&owned));
+        let copying = copy.as_ref().is_some_and(|chunk| !chunk.waits(owned));
         select_biased! {
             () = owned.acked().fuse() => owned.confirm().await?,
             () = capture.clock.sleep_until(due).fuse() => {

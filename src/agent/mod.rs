@@ -99,6 +99,8 @@ pub struct Owned<'a> {
     marked: (Link, u64),
     marked_ms: u64,
     scanned_ms: Option<u64>,
+    /// The platform's content was never scanned to its end: what is found is a first copy (who-4).
+    first_copy: bool,
 }
 
 /// What L and C say.
@@ -177,6 +179,7 @@ impl Agent {
             marked: (restored.canon, 0),
             marked_ms: self.clock.now_ms(),
             scanned_ms: None,
+            first_copy: restored.mark.is_none(),
         }
     }
 }
@@ -248,7 +251,10 @@ impl Owned<'_> {
     /// When something is due by itself, in milliseconds since 1970.
     #[must_use]
     pub fn due_ms(&self) -> u64 {
-        let released = self.quarantine.values().min().map_or(u64::MAX, |until| until + 1);
+        // The store's clock decides when a quarantine is over; it may differ from ours.
+        let (now_ms, store_ms) = (self.agent.clock.now_ms(), self.agent.store.now_ms());
+        let released =
+            self.quarantine.values().min().map_or(u64::MAX, |until| now_ms + (until + 1).saturating_sub(store_ms));
         let timing = self.agent.timing;
         let moved = (self.canon(), self.rev) != self.marked;
         let mark = if moved { self.marked_ms + timing.mark_every_ms } else { u64::MAX };
@@ -279,7 +285,12 @@ impl Owned<'_> {
         let missing = expected.clone().filter(|key| !found.contains(*key)).count();
         self.breaker.expect(missing, expected.count(), self.agent.clock.now_ms())?;
         found.extend(self.held.keys().cloned());
-        self.work(found.into_iter().collect()).await
+        self.work(found.into_iter().collect()).await?;
+        if self.first_copy {
+            self.first_copy = false;
+            self.write_mark().await?;
+        }
+        Ok(())
     }
 
     /// The oldest canonical record not settled (agent-10).
@@ -293,7 +304,11 @@ impl Owned<'_> {
         if (self.canon(), self.rev) == self.marked || now_ms < self.marked_ms + self.agent.timing.mark_every_ms {
             return Ok(());
         }
-        self.marked_ms = now_ms;
+        self.write_mark().await
+    }
+
+    async fn write_mark(&mut self) -> Result<()> {
+        self.marked_ms = self.agent.clock.now_ms();
         // Entries that only a proposal carries are said again in L, or moving cpos would lose them.
         let carried: Vec<(Key, LedgerEntry)> = self
             .held

@@ -139,8 +139,14 @@ impl Owned<'_> {
     fn propose(&mut self, key: &Key, seen: &Observed, local: &Local) -> Message<Typed> {
         self.ctr += 1;
         self.rev += 1;
-        let author =
-            Author { me: self.agent.me, stamp: self.stamp, ctr: self.ctr, rev: self.rev, schema: self.agent.schema };
+        let author = Author {
+            me: self.agent.me,
+            stamp: self.stamp,
+            ctr: self.ctr,
+            rev: self.rev,
+            schema: self.agent.schema,
+            first_copy: self.first_copy,
+        };
         let proposal = proposal(author, key, seen, local, self.time_of(key, seen, local.base.ts));
         let entry = proposal.entry.as_deref().cloned().unwrap_or_default();
         self.held.insert(key.clone(), Held { entry, rev: self.rev, in_changes: true });

@@ -117,6 +117,8 @@ pub struct Author {
     pub rev: u64,
     /// Schema of the value.
     pub schema: crate::event::SchemaId,
+    /// What is found is a first copy of what the platform held before (who-4).
+    pub first_copy: bool,
 }
 
 /// The proposal of a local write. It carries the ledger entry the agent holds from then on, so that
@@ -129,8 +131,8 @@ pub fn proposal(author: Author, key: &Key, seen: &Observed, local: &Local, ts: H
         Content::Row(row) => Some(row.clone()),
         Content::Absent | Content::Undecodable(_) => None,
     };
-    let first_copy = base.seq == 0 && base.vv.is_empty();
-    let op = match (&value, first_copy) {
+    let copy = author.first_copy && base.seq == 0 && base.vv.is_empty();
+    let op = match (&value, copy) {
         (Some(_), true) => Op::Read,
         (Some(_), false) => Op::Put,
         (None, _) => Op::Delete,

@@ -15,20 +15,29 @@ pub fn decide(me: ActorId, version: &Canonical, fp: Fp, seen: &Seen) -> Act {
     if *content == fp {
         return Act::Adopt;
     }
-    let given = ledger.as_ref().map_or(Fp::ABSENT, |l| l.fp);
-    if *content == given || acknowledged(me, version) == Some(*content) || !guard!("sink-3", true) {
+    if untouched(me, version, *content, ledger.as_ref()) || !guard!("sink-3", true) {
         return Act::Write;
     }
     Act::Dirty
 }
 
-fn seq_of(ledger: Option<&LedgerEntry>) -> u64 {
-    ledger.map_or(0, |l| l.seq)
+/// Whether the content is what was last given, or the newest local write that the version contains.
+/// If the version contains a local write made since, only that write counts: content that looks as
+/// it was given *before* it was brought back by a later write, which the version does not contain
+/// (docs/decisions/0008).
+fn untouched(me: ActorId, version: &Canonical, content: Fp, ledger: Option<&LedgerEntry>) -> bool {
+    let given = ledger.map_or(Fp::ABSENT, |l| l.fp);
+    let contained = ledger.map_or(0, |l| l.vv.get(me));
+    match version.ack.iter().find(|join| join.actor == me) {
+        Some(join) if join.ctr > contained => {
+            content == join.fp_local || (content == given && !guard!("sink-3-newest", true))
+        }
+        _ => content == given,
+    }
 }
 
-/// How the newest local write that the version contains looks here.
-fn acknowledged(me: ActorId, version: &Canonical) -> Option<Fp> {
-    version.ack.iter().find(|join| join.actor == me).map(|join| join.fp_local)
+fn seq_of(ledger: Option<&LedgerEntry>) -> u64 {
+    ledger.map_or(0, |l| l.seq)
 }
 
 /// How a DIRTY key goes on, once the reader has passed the position at which it was seen (sink-4).

@@ -12,7 +12,7 @@ use crate::event::{
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
-use crate::runtime::error::Result;
+use crate::runtime::error::{Error, Remedy, Result};
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
@@ -271,6 +271,19 @@ impl Owned<'_> {
             }
         }
         self.changes.iter_mut().zip(batches).for_each(|(writer, batch)| writer.send(batch));
+    }
+
+    /// The error, or that somebody else has taken over meanwhile, which explains it (read-6).
+    pub async fn unless_fenced(&mut self, error: Error) -> Error {
+        let Some(first) = self.ledgers.first_mut() else { return error };
+        if error.remedy() != Remedy::Halt || !guard!("read-6", true) {
+            return error;
+        }
+        let fenced = match first.settle_all().await {
+            Ok(()) => first.look_behind().await,
+            failed => failed,
+        };
+        fenced.err().unwrap_or(error)
     }
 
     /// Waits until some append is answered; for ever if none is in flight. Cancel-safe.

@@ -24,9 +24,9 @@ pub use key::Key;
 pub use ledger::{Intent, Landed, LedgerEntry, Token};
 pub use position::Position;
 pub use record::{
-    Ack, AgentMark, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Join, Known, KnownRecord,
-    LedgerRecord, Link, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side, Stamp,
-    StateRecord, Txn, Validity,
+    Ack, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Join, Known,
+    KnownRecord, LedgerRecord, Link, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side,
+    Stamp, StateRecord, Txn, Validity,
 };
 pub use row::Row;
 pub use schema::{Field, Schema, SchemaId, Type};

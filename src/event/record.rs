@@ -242,8 +242,20 @@ pub struct Rules {
     pub version: u64,
     /// Platforms by falling priority for equal times (value-4).
     pub priority: Vec<PlatformNo>,
-    /// The platform whose copy wins a first meeting (who-4 `source-wins`); `None` for `latest-wins`.
-    pub source: Option<PlatformNo>,
+    /// What happens when copies of two platforms meet for the first time.
+    pub bootstrap: Bootstrap,
+}
+
+/// How a copy that meets other content is settled (who-4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Bootstrap {
+    /// Like every other conflict, by the dataset's policy.
+    #[default]
+    Policy,
+    /// The source's copy wins.
+    Source(PlatformNo),
+    /// The most recent write wins.
+    Latest,
 }
 
 /// What is asked of the resolver through `.changes` (resolve-3).

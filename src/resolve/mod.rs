@@ -6,8 +6,8 @@ pub mod policy;
 pub mod state;
 
 use crate::event::{
-    Ack, ActorId, Canonical, Cause, Conflict, Dot, Fp, Hlc, Join, Key, Loser, Offset, Op, Origin, Proposal, Row, Seq,
-    Side, Vv,
+    Ack, ActorId, Bootstrap, Canonical, Cause, Conflict, Dot, Fp, Hlc, Join, Key, Loser, Offset, Op, Origin, Proposal,
+    Row, Seq, Side, Vv,
 };
 use crate::guard;
 use crate::runtime::error::{Code, Error, Result};
@@ -128,17 +128,22 @@ fn decide(
     policy: &dyn Policy,
 ) -> (Merged, Arc<str>) {
     let copy = proposal.op == Op::Read && proposal.ctx.is_empty();
-    if !copy {
-        return (policy.merge(&state.rules, ancestor, ours, theirs), policy.name().into());
-    }
-    let is_source = |actor: ActorId| Some(actor.platform()) == state.rules.source;
-    if is_source(theirs.by) {
-        (Merged::Proposal, "bootstrap: source-wins".into())
-    } else if ours.vv.iter().any(|dot| is_source(dot.actor)) {
-        (Merged::Head, "bootstrap: source-wins".into())
+    let source = match state.rules.bootstrap {
+        Bootstrap::Source(source) if copy => source,
+        Bootstrap::Latest if copy => {
+            return (policy::last_writer(&state.rules, ours, theirs), "bootstrap: latest-wins".into());
+        }
+        _ => return (policy.merge(&state.rules, ancestor, ours, theirs), policy.name().into()),
+    };
+    let by_source = |actor: ActorId| actor.platform() == source;
+    let merged = if by_source(theirs.by) {
+        Merged::Proposal
+    } else if ours.vv.iter().any(|dot| by_source(dot.actor)) {
+        Merged::Head
     } else {
-        (policy::last_writer(&state.rules, ours, theirs), "bootstrap: latest-wins".into())
-    }
+        policy::last_writer(&state.rules, ours, theirs)
+    };
+    (merged, "bootstrap: source-wins".into())
 }
 
 /// What is new in a version, before it takes its place in the journal.

@@ -8,7 +8,7 @@ pub trait Clock: Send + Sync {
     /// Milliseconds since 1970, UTC.
     fn now_ms(&self) -> u64;
 
-    /// Returns when `now_ms` is at least `at_ms`.
+    /// Returns when `now_ms` is at least `at_ms`; `u64::MAX` is never.
     async fn sleep_until(&self, at_ms: u64);
 
     /// A number nobody has had before: owners, intents, append attempts.
@@ -28,6 +28,9 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, at_ms: u64) {
+        if at_ms == u64::MAX {
+            return std::future::pending().await;
+        }
         let wait = at_ms.saturating_sub(self.now_ms());
         #[expect(clippy::disallowed_methods, reason = "this is the clock")]
         tokio::time::sleep(std::time::Duration::from_millis(wait)).await;

@@ -16,7 +16,7 @@ use crate::topic::message::{Newest, message};
 use crate::topic::name::Parts;
 use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// When the heads are written to S (resolve-4): whichever comes first.
@@ -55,7 +55,7 @@ pub struct Journal<'a> {
     /// Verified versions not in S yet.
     behind: HashMap<Key, Arc<Canonical>>,
     behind_since_ms: u64,
-    strays: Vec<Key>,
+    strays: HashSet<Key>,
     looked_ms: u64,
 }
 
@@ -99,19 +99,22 @@ impl Resolver {
         &self,
         state: &mut PartState,
         session: &Arc<dyn Session<Typed>>,
-    ) -> Result<(Writer, HashMap<Key, Arc<Canonical>>, Vec<Key>)> {
+    ) -> Result<(Writer, HashMap<Key, Arc<Canonical>>, HashSet<Key>)> {
         let chain = Validity { tip: (state.link.seq, state.link.id), ..Validity::default() };
         let at = &self.parts.dataset;
         let mut folded = Folded::open(&*self.log, at, state.link.offset, chain).await?;
         let high = self.log.bounds(at).await?.high;
-        let (mut behind, mut strays) = (HashMap::new(), Vec::new());
+        let (mut behind, mut strays) = (HashMap::new(), HashSet::new());
         while folded.offset() < high {
             for (delivered, valid) in folded.next(1000).await? {
                 match delivered.payload.as_deref() {
                     Some(Record::Canonical(canonical)) if valid => {
                         state.fold(canonical, Some(delivered.offset));
+                        self.log_conflict(session, canonical).await?;
                         behind.insert(canonical.key.clone(), canonical.clone());
+                        strays.remove(&canonical.key);
                     }
+                    Some(Record::Canonical(copy)) if copies_head(state, copy) => _ = strays.remove(&copy.key),
                     _ => strays.extend(stray(&delivered)),
                 }
             }
@@ -119,6 +122,20 @@ impl Resolver {
         state.link.offset = folded.offset();
         Ok((Writer::sole(self.log.clone(), session.clone(), at.clone(), &folded), behind, strays))
     }
+
+    /// The conflict topic is a projection too: at least once, keyed so that duplicates collapse.
+    async fn log_conflict(&self, session: &Arc<dyn Session<Typed>>, canonical: &Arc<Canonical>) -> Result<()> {
+        if canonical.conflict.is_none() {
+            return Ok(());
+        }
+        let record = Arc::new(Record::Conflict(canonical.clone()));
+        session.append(&self.parts.conflicts, vec![message(record)]).await.map(|_| ())
+    }
+}
+
+/// Whether a record of D is a verbatim copy of its key's head (claim-7).
+fn copies_head(state: &PartState, record: &Canonical) -> bool {
+    record.copy && state.heads.get(&record.key).is_some_and(|h| (h.seq, h.id) == (record.seq, record.id))
 }
 
 /// Takes a valid record of S.
@@ -194,24 +211,18 @@ impl Journal<'_> {
         for record in messages.iter().filter_map(|m| m.payload.as_deref()) {
             if let Record::Canonical(canonical) = record {
                 self.behind.insert(canonical.key.clone(), canonical.clone());
-                self.log_conflict(canonical).await?;
+                self.resolver.log_conflict(&self.session, canonical).await?;
             }
         }
         Ok(messages.len())
     }
 
-    /// The conflict topic is a projection too: at least once, keyed so that duplicates collapse.
-    async fn log_conflict(&self, canonical: &Arc<Canonical>) -> Result<()> {
-        if canonical.conflict.is_none() {
-            return Ok(());
-        }
-        let record = Arc::new(Record::Conflict(canonical.clone()));
-        self.session.append(&self.resolver.parts.conflicts, vec![message(record)]).await.map(|_| ())
-    }
-
     /// When `tend` has something to do again, in milliseconds since 1970.
     #[must_use]
     pub fn due_ms(&self) -> u64 {
+        if self.dataset.in_flight() {
+            return u64::MAX;
+        }
         let project = if self.behind.is_empty() { u64::MAX } else { self.behind_since_ms };
         self.looked_ms.min(project).saturating_add(self.resolver.projection.every_ms)
     }
@@ -219,8 +230,8 @@ impl Journal<'_> {
     /// What is done behind the hot path: look for strays, project to S.
     pub async fn tend(&mut self) -> Result<()> {
         let now_ms = self.resolver.clock.now_ms();
-        let full = self.behind.len() >= self.resolver.projection.versions_max;
-        if self.dataset.in_flight() || !(full || now_ms >= self.due_ms()) {
+        let full = !self.dataset.in_flight() && self.behind.len() >= self.resolver.projection.versions_max;
+        if !full && now_ms < self.due_ms() {
             return Ok(());
         }
         self.looked_ms = now_ms;
@@ -235,7 +246,7 @@ impl Journal<'_> {
     async fn reassert(&mut self) -> Result<()> {
         self.dataset.look_behind().await?;
         self.strays.extend(self.dataset.take_strays());
-        let heads = self.strays.drain(..).filter_map(|key| self.state.heads.get(&key));
+        let heads = self.strays.drain().filter_map(|key| self.state.heads.get(&key));
         let copies = heads.map(|h| Canonical { copy: true, ..(**h).clone() });
         let copies: Vec<Message<Typed>> =
             copies.map(|copy| message(Arc::new(Record::Canonical(Arc::new(copy))))).collect();

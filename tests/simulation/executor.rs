@@ -301,6 +301,9 @@ impl Clock for SimClock {
     }
 
     async fn sleep_until(&self, at_ms: u64) {
+        if at_ms == u64::MAX {
+            return std::future::pending().await;
+        }
         let waiting = Waiting(Arc::new(Mutex::new(None)));
         let mut registered = None;
         poll_fn(|context| {
@@ -367,7 +370,7 @@ mod tests {
         while world.step(&mut rng) != Stepped::Idle {}
         let abandoned = world.spawn({
             let clock = SimClock::new(time.clone(), 0);
-            Box::pin(async move { clock.sleep_until(u64::MAX).await })
+            Box::pin(async move { clock.sleep_until(u64::MAX - 1).await })
         });
         while world.step(&mut rng) != Stepped::Idle {}
         world.kill(abandoned);
