@@ -122,7 +122,7 @@ pub async fn agent(agent: &Agent, limit: BatchLimit) -> Result<Infallible> {
         let keys = select_biased! {
             () = agent.clock.sleep_until(due).fuse() => owned.released(),
             batch = dataset.next(limit.rows_max).fuse() => owned.receive(batch?),
-            hints = agent.store.hints(agent.collection).fuse() => hints?.into_iter().filter(|k| (agent.owns)(k)).collect(),
+            hints = agent.store.hints(agent.collection).fuse() => owned.hinted(hints?),
         };
         owned.work(keys).await?;
     }

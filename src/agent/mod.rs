@@ -4,10 +4,11 @@
 //! intent is durable *and* known to count (claim-4): an old owner must never write on.
 
 pub mod breaker;
+mod displaced;
 pub mod round;
 pub mod step;
 
-use crate::connectors::contract::{CollectionNo, Store};
+use crate::connectors::contract::{self, CollectionNo, Store};
 use crate::event::{
     ActorId, AgentMark, Ctr, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
 };
@@ -227,6 +228,20 @@ fn newer(a: Link, b: Link) -> Link {
 }
 
 impl Owned<'_> {
+    /// The partition as the store knows its owner.
+    fn place(&self) -> contract::Owned {
+        let Agent { collection, index, .. } = *self.agent;
+        contract::Owned { collection, partition: index, epoch: self.stamp.epoch }
+    }
+
+    /// Takes hints: the keys of the partition in them, and whether everything must be listed again.
+    pub fn hinted(&mut self, hints: contract::Hints) -> Vec<Key> {
+        if hints.rescan {
+            self.scanned_ms = None;
+        }
+        hints.keys.into_iter().filter(|key| (self.agent.owns)(key)).collect()
+    }
+
     /// Takes a batch of D; the keys in it are to be worked on.
     pub fn receive(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Vec<Key> {
         let mut keys = Vec::with_capacity(batch.len());
@@ -285,6 +300,7 @@ impl Owned<'_> {
         let missing = expected.clone().filter(|key| !found.contains(*key)).count();
         self.breaker.expect(missing, expected.count(), self.agent.clock.now_ms())?;
         found.extend(self.held.keys().cloned());
+        self.propose_displaced().await?;
         self.work(found.into_iter().collect()).await?;
         if self.first_copy {
             self.first_copy = false;

@@ -76,10 +76,10 @@ impl Owned<'_> {
 
     /// One snapshot per key: content, token, and the fate of its unfinished write.
     async fn observe(&mut self, keys: &[Key]) -> Result<Vec<Observed>> {
-        let (store, collection) = (&self.agent.store, self.agent.collection);
+        let (store, place) = (&self.agent.store, self.place());
         let intents: Vec<Option<&Intent>> =
             keys.iter().map(|key| self.held.get(key).and_then(|h| h.entry.pend.as_deref())).collect();
-        let reads = keys.iter().zip(&intents).map(|(key, intent)| store.read(collection, key, *intent));
+        let reads = keys.iter().zip(&intents).map(|(key, intent)| store.read(place, key, *intent));
         let mut seen = join_all(reads).await.into_iter().collect::<Result<Vec<Observed>>>()?;
         let now_ms = store.now_ms();
         for ((key, intent), seen) in keys.iter().zip(&intents).zip(&mut seen) {
@@ -167,7 +167,7 @@ impl Owned<'_> {
 
     /// The conditional writes of a round, each one request, and their records.
     async fn write(&mut self, writes: Vec<(Key, Intent)>) -> Result<Vec<Key>> {
-        let (store, collection) = (self.agent.store.clone(), self.agent.collection);
+        let (store, place) = (self.agent.store.clone(), self.place());
         let now_ms = store.now_ms();
         let (late, ready): (Vec<_>, Vec<_>) = writes.into_iter().partition(|(_, intent)| now_ms > intent.exp_ms);
         let mut again = Vec::new();
@@ -178,8 +178,9 @@ impl Owned<'_> {
         let rows: Vec<_> =
             ready.iter().map(|(key, _)| self.pending.version(key).and_then(|v| v.after.clone())).collect();
         let requests =
-            ready.iter().zip(&rows).map(|((key, intent), row)| store.cas(collection, key, row.as_deref(), intent));
+            ready.iter().zip(&rows).map(|((key, intent), row)| store.cas(place, key, row.as_deref(), intent));
         let outcomes = join_all(requests).await.into_iter().collect::<Result<Vec<Outcome>>>()?;
+        let mismatched = outcomes.contains(&Outcome::Mismatch);
         let mut records = Vec::new();
         for ((key, intent), outcome) in ready.into_iter().zip(outcomes) {
             match outcome {
@@ -203,6 +204,9 @@ impl Owned<'_> {
             }
         }
         self.write_ledger(records).await?;
+        if mismatched {
+            self.propose_displaced().await?;
+        }
         Ok(again)
     }
 }

@@ -313,7 +313,11 @@ impl Gen {
         Rules {
             version: self.number(),
             priority: self.list(3, |g| PlatformNo(g.number() as u16)),
-            source: self.maybe(|g| PlatformNo(g.number() as u16)),
+            bootstrap: match self.below(3) {
+                0 => Bootstrap::Policy,
+                1 => Bootstrap::Source(PlatformNo(self.number() as u16)),
+                _ => Bootstrap::Latest,
+            },
         }
     }
 

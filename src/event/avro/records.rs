@@ -4,7 +4,7 @@
 use super::value::{put_image, put_row, take_image, take_row};
 use super::wire::{Broken, Input, Out, Wire, put_counted, put_items, put_len, record, symbols};
 use crate::event::{
-    ActorId, AgentMark, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Dot, Fp, Hlc, Intent, Join, Key,
+    ActorId, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Dot, Fp, Hlc, Intent, Join, Key,
     Known, KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position, Proposal, ReaderMark,
     ResolverMark, Role, Row, Rules, Schema, SchemaId, Side, Stamp, StateRecord, Token, Txn, Validity, Vv,
 };
@@ -64,7 +64,7 @@ record!(Canonical {
     shadows,
     copy,
 } head effect);
-record!(Rules { version, priority, source });
+record!(Rules { version, priority, bootstrap });
 record!(ControlInput { command, control });
 record!(Known { vv, base_seq, base_tomb, fp, ts, pos });
 record!(KnownRecord { stamp, key, known });
@@ -160,6 +160,28 @@ impl Wire for Role {
             (1, PlatformNo(0)) => Ok(Role::Resolver),
             (2, PlatformNo(0)) => Ok(Role::Control),
             _ => Err(input.broken("a role without a platform")),
+        }
+    }
+}
+
+/// What decides a first meeting, and the platform whose copy wins; 0 if none does.
+impl Wire for Bootstrap {
+    fn put(&self, out: &mut Out<'_>) {
+        let (kind, platform) = match *self {
+            Bootstrap::Policy => (0, PlatformNo(0)),
+            Bootstrap::Source(platform) => (1, platform),
+            Bootstrap::Latest => (2, PlatformNo(0)),
+        };
+        put_len(&mut out.bytes, kind);
+        platform.put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self, Broken> {
+        match (input.index(3, "what decides a first meeting")?, PlatformNo::take(input)?) {
+            (0, PlatformNo(0)) => Ok(Bootstrap::Policy),
+            (1, platform) => Ok(Bootstrap::Source(platform)),
+            (2, PlatformNo(0)) => Ok(Bootstrap::Latest),
+            _ => Err(input.broken("a platform without its kind")),
         }
     }
 }
