@@ -53,3 +53,14 @@ async fn from_start(log: &dyn Log<Typed>, at: &Partition) -> Result<Folded> {
     let low = log.bounds(at).await?.low;
     Folded::open(log, at, low, Validity::default()).await
 }
+
+/// Waits until the reader has made its first checkpoint.
+pub async fn first_mark(log: &dyn Log<Typed>, reader: &ReaderTopics) -> Result<()> {
+    let mut marks = from_start(log, &reader.marks).await?;
+    loop {
+        let batch = marks.next(1000).await?;
+        if batch.iter().any(|(d, valid)| *valid && matches!(d.payload.as_deref(), Some(Record::ReaderMark(_)))) {
+            return Ok(());
+        }
+    }
+}

@@ -75,7 +75,14 @@ pub struct Applying<'a> {
 
 impl Sink {
     /// Starts where the group left off, and returns the place to read D from (claim-1).
+    ///
+    /// Nothing is written before the platform's reader has fixed where it begins: the log behind that
+    /// place must hold every ledger row, or the reader would not know what the rows contain
+    /// (docs/decisions/0009).
     pub async fn start(&self, rows: Box<dyn Rows>, member: &dyn Membership) -> Result<(Applying<'_>, Folded)> {
+        if let Some(reader) = self.reader.as_ref().filter(|_| guard!("reader-first", true)) {
+            knowledge::first_mark(&*self.log, reader).await?;
+        }
         let link = match member.committed(&self.dataset).await? {
             Some(committed) => link_of(&committed)?,
             None => Link::default(),

@@ -4,7 +4,7 @@
 
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
 use crate::event::{
-    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Row, SchemaId, Stamp, Txn,
+    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Row, Schema, Stamp, Txn,
 };
 use crate::guard;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,7 +18,7 @@ pub struct Fold {
     /// Whose changes these are.
     pub me: ActorId,
     /// The schema of each collection.
-    pub schemas: Vec<SchemaId>,
+    pub schemas: Vec<Arc<Schema>>,
     /// The partition (of all collections' partitions) each key belongs to.
     pub partition_of: Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>,
     /// RS: what each row contains, per collection.
@@ -161,6 +161,11 @@ impl Fold {
             *last = at.max(*last);
         }
         let dot = Dot { actor: self.me, ctr };
+        let schema = self.schemas.get(usize::from(image.collection));
+        // The image before is the ancestor only if the dataset knows it: not what a first copy has
+        // not reached yet, nor an edit that no log showed.
+        let known = |before: &&Arc<Row>| schema.is_some_and(|s| Fp::of_row(s, before) == base.fp);
+        let before = image.before.filter(|before| !guard!("before-known", !known(before)));
         let proposal = Proposal {
             stamp,
             key: image.key.clone(),
@@ -172,9 +177,9 @@ impl Fold {
             op: image.op,
             fp: image.fp,
             fp_local: image.fp,
-            schema: self.schemas.get(usize::from(image.collection)).copied().unwrap_or_default(),
+            schema: schema.map(|s| s.id).unwrap_or_default(),
             value: image.value.cloned(),
-            before: image.before.cloned(),
+            before: before.cloned(),
             txn,
             src_pos: at,
             rev: 0,

@@ -8,7 +8,7 @@ pub mod fold;
 
 use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
-    ActorId, Copying, Key, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, SchemaId, Stamp, Validity,
+    ActorId, Copying, Key, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp, Validity,
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
@@ -50,7 +50,7 @@ pub struct Capture {
     /// The lane of a key.
     pub lane_of: LaneOf,
     /// The schema of each collection.
-    pub schemas: Vec<SchemaId>,
+    pub schemas: Vec<Arc<Schema>>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
 }

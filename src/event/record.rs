@@ -129,6 +129,8 @@ pub struct Join {
     pub actor: ActorId,
     /// Its newest change contained.
     pub ctr: Ctr,
+    /// The version that settled it.
+    pub seq: Seq,
     /// Fingerprint of the content in the actor's store after that change.
     pub fp_local: Fp,
 }
@@ -228,9 +230,6 @@ pub struct Canonical {
     pub rctr: Ctr,
     /// The conflict this version settles.
     pub conflict: Option<Box<Conflict>>,
-    /// What each actor wrote last and has not seen merged yet: the ancestor of its next write
-    /// (correctness.md §4.2).
-    pub shadows: Vec<Side>,
     /// A verbatim copy for upsert consumers (claim-7).
     pub copy: bool,
 }

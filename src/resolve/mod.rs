@@ -18,13 +18,14 @@ use std::sync::Arc;
 /// Where ancestors come from: fetched before `step` is called (resolve-12).
 pub type Ancestor = Option<Arc<Canonical>>;
 
-/// The version `step` needs beside the state to settle a proposal; `None` if it needs none.
+/// The version `step` needs beside the state to settle a proposal: what the writer changed; `None`
+/// if it needs none.
 #[must_use]
 pub fn wants(state: &PartState, proposal: &Proposal) -> Option<(Key, Seq)> {
     let head = state.heads.get(&proposal.key)?;
     let settled = head.vv.le(&proposal.ctx) || proposal.fp == head.fp;
-    let known = proposal.before.is_some() || proposal.base_seq == 0 || own_shadow(head, proposal).is_some();
-    (!settled && !known).then(|| (proposal.key.clone(), proposal.base_seq))
+    let seq = own_unseen(head, proposal).map_or(proposal.base_seq, |own| own.seq);
+    (!settled && proposal.before.is_none() && seq > 0).then(|| (proposal.key.clone(), seq))
 }
 
 /// Settles a proposal: the next canonical version of its key. Not sealed yet (`journal::seal`).
@@ -55,9 +56,8 @@ fn fast_forward(state: &PartState, offset: Offset, proposal: &Proposal, head: Op
     let (after, fp) = filled(state, proposal, head.and_then(|h| h.after.as_deref()))?;
     let ts = head.map_or(proposal.ts, |h| proposal.ts.max(h.ts.tick()));
     let vv = head.map_or_else(Vv::new, |h| h.vv.clone()).join(&proposal.ctx).with(proposal.dot);
-    let shadows = head.map_or_else(Vec::new, |h| shadows_without(h, proposal.dot.actor));
     let draft = Draft { after, fp, ts, vv, by: proposal.dot.actor, cause: Cause::FastForward };
-    Ok(draft.version(state, offset, proposal, head, shadows))
+    Ok(draft.version(state, offset, proposal, head))
 }
 
 /// Both sides say the same: no conflict, only more is contained (value-4: `by` of the head).
@@ -70,7 +70,7 @@ fn join_equal(state: &PartState, offset: Offset, proposal: &Proposal, head: &Can
         by: head.by,
         cause: Cause::Join,
     };
-    draft.version(state, offset, proposal, Some(head), shadows_without(head, proposal.dot.actor))
+    draft.version(state, offset, proposal, Some(head))
 }
 
 /// Neither has seen the other: the policy settles, the loser is logged with its value (I5).
@@ -107,12 +107,8 @@ fn merge(
         rules: state.rules.version,
         ambiguous_base: proposal.ambiguous_base,
     };
-    let mut shadows = shadows_without(head, proposal.dot.actor);
-    if fp != theirs.fp {
-        shadows.push(theirs);
-    }
     let draft = Draft { after, fp, ts, vv, by, cause: Cause::Merge };
-    let mut version = draft.version(state, offset, proposal, Some(head), shadows);
+    let mut version = draft.version(state, offset, proposal, Some(head));
     version.rctr = rdot.ctr;
     version.conflict = guard!("conflict-log", true).then(|| Box::new(conflict));
     Ok(version)
@@ -157,14 +153,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn version(
-        self,
-        state: &PartState,
-        offset: Offset,
-        proposal: &Proposal,
-        head: Option<&Canonical>,
-        shadows: Vec<Side>,
-    ) -> Canonical {
+    fn version(self, state: &PartState, offset: Offset, proposal: &Proposal, head: Option<&Canonical>) -> Canonical {
         Canonical {
             key: proposal.key.clone(),
             seq: 0,
@@ -182,39 +171,42 @@ impl Draft {
             after: self.after,
             by: self.by,
             cause: self.cause,
-            ack: acknowledge(head, proposal),
+            ack: acknowledge(head, proposal, state.seq() + 1),
             rctr: state.rctr,
             conflict: None,
-            shadows,
             copy: false,
         }
     }
 }
 
 /// The newest change of each actor contained, this one included.
-fn acknowledge(head: Option<&Canonical>, proposal: &Proposal) -> Ack {
-    let join = Join { actor: proposal.dot.actor, ctr: proposal.dot.ctr, fp_local: proposal.fp_local };
+fn acknowledge(head: Option<&Canonical>, proposal: &Proposal, seq: Seq) -> Ack {
+    let join = Join { actor: proposal.dot.actor, ctr: proposal.dot.ctr, seq, fp_local: proposal.fp_local };
     let others = head.into_iter().flat_map(|h| h.ack.iter().copied()).filter(|j| j.actor != join.actor);
     others.chain([join]).collect()
 }
 
-/// The value both sides started from: the before-image, the writer's own last value if that was not
-/// merged yet, or the version it had in front of it.
+/// The value the writer changed: the before-image, its own last write if it had not seen that merged,
+/// or the version it had in front of it. `None` where there was nothing, or it is not known any more.
 fn ancestor_of(head: &Canonical, proposal: &Proposal, fetched: &Ancestor) -> Option<Side> {
     if let Some(before) = &proposal.before {
         let base = Side { value: Some(before.clone()), fp: Fp::default(), ..side_of_proposal(proposal) };
         return Some(Side { dot: None, seq: proposal.base_seq, vv: proposal.ctx.clone(), ..base });
     }
-    own_shadow(head, proposal).cloned().or_else(|| fetched.as_deref().map(side_of_head))
+    let fetched = fetched.as_deref()?;
+    match (&fetched.conflict, own_unseen(head, proposal)) {
+        // A merge came of it: what the writer has is what it wrote.
+        (Some(conflict), Some(_)) => Some(conflict.proposal.clone()),
+        _ => Some(side_of_head(fetched)),
+    }
 }
 
-fn own_shadow<'a>(head: &'a Canonical, proposal: &Proposal) -> Option<&'a Side> {
+/// The writer's own last write, if it was settled in a version the writer has not seen: then that,
+/// and not the version it had before, is what it changed (correctness.md §4.2).
+fn own_unseen<'a>(head: &'a Canonical, proposal: &Proposal) -> Option<&'a Join> {
     let mine = proposal.ctx.get(proposal.dot.actor);
-    head.shadows.iter().find(|s| s.dot == Some(Dot { actor: proposal.dot.actor, ctr: mine }))
-}
-
-fn shadows_without(head: &Canonical, actor: ActorId) -> Vec<Side> {
-    head.shadows.iter().filter(|s| s.by != actor).cloned().collect()
+    let own = |join: &&Join| join.actor == proposal.dot.actor && join.ctr == mine;
+    head.ack.iter().find(|join| own(join) && guard!("own-unseen", join.seq > proposal.base_seq))
 }
 
 fn side_of_head(head: &Canonical) -> Side {

@@ -5,11 +5,11 @@
 pub mod history;
 
 use crate::event::{
-    Canonical, Control, ControlInput, Fp, Key, Offset, Proposal, Record, ResolverMark, Role, Schema, Stamp,
+    Canonical, Control, ControlInput, Fp, Key, Offset, Proposal, Record, ResolverMark, Role, Schema, Seq, Stamp,
     StateRecord, Validity,
 };
 use crate::guard;
-use crate::resolve::{self, PartState, Policy};
+use crate::resolve::{self, Ancestor, PartState, Policy};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::topic::message::{Newest, message};
@@ -175,7 +175,11 @@ impl Journal<'_> {
                 continue;
             }
             if let Record::Proposal(proposal) = &**record {
-                let version = self.decide(input.offset, proposal).await?;
+                let ancestor = match resolve::wants(&self.state, proposal) {
+                    Some((key, seq)) => self.fetch(&key, seq, &mut outputs).await?,
+                    None => None,
+                };
+                let version = self.decide(input.offset, proposal, &ancestor)?;
                 self.state.fold(&version, None);
                 outputs.push(message(Arc::new(Record::Canonical(version))));
             }
@@ -184,15 +188,23 @@ impl Journal<'_> {
         Ok(())
     }
 
-    async fn decide(&self, offset: Offset, proposal: &Proposal) -> Result<Arc<Canonical>> {
-        let ancestor = match resolve::wants(&self.state, proposal) {
-            Some((key, seq)) => {
-                let voids = self.dataset.verified().saturating_sub(self.dataset.tip().0);
-                history::version(&*self.resolver.log, &self.resolver.parts.dataset, &key, seq, voids).await?
+    /// An old version: the head, or found in D, once everything decided before has landed there.
+    async fn fetch(&mut self, key: &Key, seq: Seq, outputs: &mut Vec<Message<Typed>>) -> Result<Ancestor> {
+        if let Some(head) = self.state.heads.get(key).filter(|h| h.seq == seq) {
+            return Ok(Some(head.clone()));
+        }
+        if seq > self.dataset.tip().0 {
+            self.dataset.send(std::mem::take(outputs));
+            while self.dataset.in_flight() {
+                self.confirm().await?;
             }
-            None => None,
-        };
-        let version = resolve::step(&self.state, offset, proposal, &*self.resolver.policy, &ancestor)?;
+        }
+        let voids = self.dataset.verified().saturating_sub(self.dataset.tip().0);
+        history::version(&*self.resolver.log, &self.resolver.parts.dataset, key, seq, voids).await
+    }
+
+    fn decide(&self, offset: Offset, proposal: &Proposal, ancestor: &Ancestor) -> Result<Arc<Canonical>> {
+        let version = resolve::step(&self.state, offset, proposal, &*self.resolver.policy, ancestor)?;
         let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
         Ok(Arc::new(self.state.seal(version, id)))
     }

@@ -91,7 +91,7 @@ fn capture(env: &Env, platform: usize) -> Capture {
         me: this.actor,
         lanes: (0..env.topics.partitions).map(lane).collect(),
         lane_of: Arc::new(move |_, key: &Key| topics.of(key) as usize),
-        schemas: vec![schema().id],
+        schemas: vec![schema().clone()],
         checkpoint_every_ms: 20,
     }
 }

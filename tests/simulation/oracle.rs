@@ -3,7 +3,7 @@
 
 use super::executor::now;
 use super::product::RoleId;
-use super::shared::{Count, Shared};
+use super::shared::{Count, Shared, trace};
 use super::workload::{Journal, Policy, Tags, Written, fp, key, key_index, tags};
 use driftless::event::{Canonical, Cause, Conflict, Key, Loser, Origin, Position, Proposal, Record, Seq, Validity};
 use driftless::topic::claim::admit;
@@ -102,6 +102,11 @@ impl Oracle {
             }
             shared.active();
             if let Record::Proposal(p) = record {
+                let (by, base, held) = (p.dot, p.base_seq, tags(p.value.as_deref()));
+                trace!(
+                    shared,
+                    "  C: {:?} {:?} {by:?} ctx {:?} base {base} at {:?}: {held:#b}", p.key, p.op, p.ctx, p.src_pos
+                );
                 shared.count(Count::Proposals);
                 *shared.published.lock() |= tags(p.value.as_deref());
                 filed.insert((partition, offset), Filed { proposal: (**p).clone(), settled: false });
@@ -123,6 +128,8 @@ impl Oracle {
         shared.active();
         shared.valid.lock()[partition as usize].push(version.id);
         let at = format!("version {} of {:?}", version.seq, version.key);
+        let held = tags(version.after.as_deref());
+        trace!(shared, "  D: {at} {:?} of {:?} {:?}: {held:#b}", version.cause, version.dot, version.vv);
         let before = self.versions.entry(version.key.clone()).or_default();
         let head = before.last().cloned();
         if fp(version.after.as_deref()) != version.fp || version.tomb != version.after.is_none() {

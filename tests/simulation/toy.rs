@@ -274,7 +274,7 @@ fn settle(env: &Env, p: &Proposal, head: Option<&Canonical>, rctr: u64, flaw: Fl
     let mut vv = head_vv.join(&p.ctx).with(p.dot);
     let mut ack: Ack = head.map(|h| h.ack.clone()).unwrap_or_default();
     ack.retain(|j| j.actor != p.dot.actor);
-    ack.push(Join { actor: p.dot.actor, ctr: p.dot.ctr, fp_local: p.fp_local });
+    ack.push(Join { actor: p.dot.actor, ctr: p.dot.ctr, seq: 0, fp_local: p.fp_local });
     let (mut cause, mut after, mut rctr, mut conflict) = (Cause::FastForward, p.value.clone(), rctr, None);
     if !head_vv.le(&p.ctx) && p.fp == head_fp {
         cause = Cause::Join;
@@ -343,7 +343,6 @@ fn settle(env: &Env, p: &Proposal, head: Option<&Canonical>, rctr: u64, flaw: Fl
         ack,
         rctr,
         conflict,
-        shadows: Vec::new(),
         copy: false,
     }
 }
