@@ -13,13 +13,17 @@ use std::sync::Arc;
 impl Owned<'_> {
     /// Proposes what the store has moved aside. What is no record stays with the store, which tells it.
     pub(super) async fn propose_displaced(&mut self) -> Result<()> {
+        if !self.agent.part.proposes {
+            return Ok(());
+        }
         let (store, place) = (self.agent.store.clone(), self.place());
         let mut displaced = store.displaced(place).await?;
         displaced.retain(|found| matches!(found.content, Content::Row(_)));
         if displaced.is_empty() {
             return Ok(());
         }
-        let proposals = displaced.iter().map(|found| self.propose_one_displaced(found)).collect();
+        let proposals: Vec<_> = displaced.iter().map(|found| self.propose_one_displaced(found)).collect();
+        self.agent.progress.captured(proposals.len(), proposals.len(), 0, self.agent.clock.now_ms());
         self.changes.send(proposals);
         self.changes.settle_all().await?;
         for found in &displaced {

@@ -16,6 +16,7 @@ use crate::guard;
 use crate::ledger::pending::{Pending, Why};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
+use crate::runtime::progress::Progress;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
@@ -53,6 +54,19 @@ pub struct Agent {
     pub batch_max: usize,
     /// Begin at the start of D again: a no-op wherever the platform is newer (verb-2).
     pub replay: bool,
+    /// Who may write here (who-2).
+    pub part: Part,
+    /// What is told of the work.
+    pub progress: Arc<Progress>,
+}
+
+/// What a platform does in its dataset (who-2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Its changes are proposed. If not, they are left alone and block what would replace them.
+    pub proposes: bool,
+    /// Canonical versions are applied to it.
+    pub receives: bool,
 }
 
 /// When an agent acts by itself; all in milliseconds.
@@ -317,6 +331,7 @@ impl Owned<'_> {
     /// Writes a mark if one is due. Nothing is in flight then (agent-10).
     pub async fn mark(&mut self) -> Result<()> {
         let now_ms = self.agent.clock.now_ms();
+        self.agent.progress.finished(self.canon().offset, self.pending.len(), self.pending.told(), now_ms);
         if (self.canon(), self.rev) == self.marked || now_ms < self.marked_ms + self.agent.timing.mark_every_ms {
             return Ok(());
         }

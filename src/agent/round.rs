@@ -6,7 +6,7 @@ use super::{Held, Owned};
 use crate::connectors::contract::{Content, Observed, Outcome};
 use crate::event::{Hlc, Intent, Key, Landed, LedgerEntry, Record};
 use crate::guard;
-use crate::ledger::entry_of_intent;
+use crate::ledger::{entry_of, entry_of_intent};
 use crate::ledger::pending::Why;
 use crate::runtime::error::Result;
 use crate::topic::message::message;
@@ -56,6 +56,8 @@ impl Owned<'_> {
             let live = self.held.values().filter(|h| !h.entry.tomb).count() + effects.deletes;
             self.breaker.admit(effects.deletes, live, self.agent.clock.now_ms())?;
         }
+        let proposals = effects.proposals.len();
+        self.agent.progress.captured(proposals, proposals, 0, self.agent.clock.now_ms());
         self.changes.send(effects.proposals);
         self.write_ledger(effects.records).await?;
         self.changes.settle_all().await?;
@@ -100,7 +102,10 @@ impl Owned<'_> {
             fp: self.agent.store.norm(self.agent.collection, version).map_err(|error| error.to_string()),
         });
         match step(&entry, seen, target.as_ref()) {
-            Step::Done => self.pending.settle(&key),
+            Step::Done => {
+                self.agent.progress.applied(0, u64::from(target.is_some()));
+                self.pending.settle(&key);
+            }
             Step::Blocked(why) => {
                 if let Some(target) = target {
                     self.pending.hold(target.version, Why::Parked(why));
@@ -112,8 +117,10 @@ impl Owned<'_> {
             }
             Step::Adopt(entry) => {
                 self.pending.settle(&key);
+                self.agent.progress.applied(1, 0);
                 effects.records.push(self.record(key, entry));
             }
+            Step::Propose(_) if !self.agent.part.proposes => self.leave(key, seen, target, effects),
             Step::Propose(local) => {
                 effects.deletes += usize::from(seen.content == Content::Absent && !local.base.tomb);
                 effects.proposals.push(self.propose(&key, seen, &local));
@@ -127,6 +134,21 @@ impl Owned<'_> {
                 }
                 effects.writes.push((key, intent));
             }
+        }
+    }
+
+    /// who-2: content that may not be proposed stays as it is. What is the version's already is
+    /// adopted; any other version waits and is shown.
+    fn leave(&mut self, key: Key, seen: &Observed, target: Option<Target>, effects: &mut Effects) {
+        let Some(Target { version, fp }) = target else { return };
+        if fp == Ok(seen.fp) {
+            self.pending.settle(&key);
+            self.agent.progress.applied(1, 0);
+            let entry = entry_of(&version, seen.fp, seen.token.clone());
+            effects.records.push(self.record(key, entry));
+        } else {
+            let why = "the content was edited here, where nobody may write; put it back, or remove it";
+            self.pending.hold(version, Why::Parked(why.into()));
         }
     }
 
@@ -186,6 +208,8 @@ impl Owned<'_> {
             match outcome {
                 Outcome::Done(token) => {
                     self.pending.settle(&key);
+                    self.agent.progress.applied(1, 0);
+                    self.agent.progress.delivered(intent.ts.ms(), store.now_ms());
                     records.push(self.record(key, entry_of_intent(&intent, token)));
                 }
                 Outcome::Mismatch => {

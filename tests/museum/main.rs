@@ -217,10 +217,9 @@ fn canonical(schema: &Schema, key: &Key) -> Arc<Canonical> {
         after: Some(Arc::new(row())),
         by: dot(2, 3).actor,
         cause: Cause::Merge,
-        ack: [Join { actor: dot(2, 3).actor, ctr: 3, fp_local: fp(4) }].into_iter().collect(),
+        ack: [Join { actor: dot(2, 3).actor, ctr: 3, seq: 8, fp_local: fp(4) }].into_iter().collect(),
         rctr: 1,
         conflict: Some(Box::new(conflict)),
-        shadows: vec![side(schema, None, true)],
         copy: false,
     })
 }

@@ -233,7 +233,7 @@ pub(super) fn canonical(c: &Canonical, schema: &Schema, forms: &Forms) -> Avro {
     let cause = [(Cause::FastForward, "fast_forward"), (Cause::Join, "join"), (Cause::Merge, "merge")];
     let join = |j: &Join| {
         let actor = Avro::Long(j.actor.0.into());
-        record(vec![("actor", actor), ("ctr", long(j.ctr)), ("fp_local", fixed(j.fp_local.0))])
+        record(vec![("actor", actor), ("ctr", long(j.ctr)), ("seq", long(j.seq)), ("fp_local", fixed(j.fp_local.0))])
     };
     record(vec![
         ("op", symbol(&effect, &op)),
@@ -257,7 +257,6 @@ pub(super) fn canonical(c: &Canonical, schema: &Schema, forms: &Forms) -> Avro {
         ("ack", Avro::Array(c.ack.iter().map(join).collect())),
         ("rctr", long(c.rctr)),
         ("conflict", null_or(c.conflict.as_deref().map(|c| conflict(c, forms)))),
-        ("shadows", Avro::Array(c.shadows.iter().map(|s| side(s, forms)).collect())),
         ("copy", Avro::Boolean(c.copy)),
     ])
 }

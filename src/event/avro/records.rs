@@ -16,7 +16,7 @@ record!(Claim { role, stamp });
 record!(Txn { id, idx });
 record!(Position { commit, ordinal });
 record!(Dot { actor, ctr });
-record!(Join { actor, ctr, fp_local });
+record!(Join { actor, ctr, seq, fp_local });
 record!(Link { offset, seq, id });
 record!(Intent { iid, seq, vv, fp, ts, tomb, schema, expect, exp_ms });
 record!(LedgerEntry { seq, vv, fp, ts, tomb, schema, token, pend });
@@ -61,7 +61,6 @@ record!(Canonical {
     ack,
     rctr,
     conflict,
-    shadows,
     copy,
 } head effect);
 record!(Rules { version, priority, bootstrap });
