@@ -121,8 +121,8 @@ pub async fn agent(agent: &Agent, limit: BatchLimit) -> Result<Infallible> {
         let due = owned.due_ms();
         let keys = select_biased! {
             () = agent.clock.sleep_until(due).fuse() => owned.released(),
-            batch = dataset.next(limit.rows_max).fuse() => owned.receive(batch?),
-            hints = agent.store.hints(agent.collection).fuse() => hints?.into_iter().filter(|k| (agent.owns)(k)).collect(),
+            batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?),
+            hints = agent.store.hints(agent.collection).fuse() => owned.hinted(hints?),
         };
         owned.work(keys).await?;
     }

@@ -4,10 +4,11 @@
 //! intent is durable *and* known to count (claim-4): an old owner must never write on.
 
 pub mod breaker;
+mod displaced;
 pub mod round;
 pub mod step;
 
-use crate::connectors::contract::{CollectionNo, Store};
+use crate::connectors::contract::{self, CollectionNo, Store};
 use crate::event::{
     ActorId, AgentMark, Ctr, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
 };
@@ -15,6 +16,7 @@ use crate::guard;
 use crate::ledger::pending::{Pending, Why};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
+use crate::runtime::progress::Progress;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
@@ -52,6 +54,19 @@ pub struct Agent {
     pub batch_max: usize,
     /// Begin at the start of D again: a no-op wherever the platform is newer (verb-2).
     pub replay: bool,
+    /// Who may write here (who-2).
+    pub part: Part,
+    /// What is told of the work.
+    pub progress: Arc<Progress>,
+}
+
+/// What a platform does in its dataset (who-2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Its changes are proposed. If not, they are left alone and block what would replace them.
+    pub proposes: bool,
+    /// Canonical versions are applied to it.
+    pub receives: bool,
 }
 
 /// When an agent acts by itself; all in milliseconds.
@@ -227,6 +242,20 @@ fn newer(a: Link, b: Link) -> Link {
 }
 
 impl Owned<'_> {
+    /// The partition as the store knows its owner.
+    fn place(&self) -> contract::Owned {
+        let Agent { collection, index, .. } = *self.agent;
+        contract::Owned { collection, partition: index, epoch: self.stamp.epoch }
+    }
+
+    /// Takes hints: the keys of the partition in them, and whether everything must be listed again.
+    pub fn hinted(&mut self, hints: contract::Hints) -> Vec<Key> {
+        if hints.rescan {
+            self.scanned_ms = None;
+        }
+        hints.keys.into_iter().filter(|key| (self.agent.owns)(key)).collect()
+    }
+
     /// Takes a batch of D; the keys in it are to be worked on.
     pub fn receive(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Vec<Key> {
         let mut keys = Vec::with_capacity(batch.len());
@@ -285,6 +314,7 @@ impl Owned<'_> {
         let missing = expected.clone().filter(|key| !found.contains(*key)).count();
         self.breaker.expect(missing, expected.count(), self.agent.clock.now_ms())?;
         found.extend(self.held.keys().cloned());
+        self.propose_displaced().await?;
         self.work(found.into_iter().collect()).await?;
         if self.first_copy {
             self.first_copy = false;
@@ -301,6 +331,7 @@ impl Owned<'_> {
     /// Writes a mark if one is due. Nothing is in flight then (agent-10).
     pub async fn mark(&mut self) -> Result<()> {
         let now_ms = self.agent.clock.now_ms();
+        self.agent.progress.finished(self.canon().offset, self.pending.len(), self.pending.told(), now_ms);
         if (self.canon(), self.rev) == self.marked || now_ms < self.marked_ms + self.agent.timing.mark_every_ms {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use super::{Held, Owned};
 use crate::connectors::contract::{Content, Observed, Outcome};
 use crate::event::{Hlc, Intent, Key, Landed, LedgerEntry, Record};
 use crate::guard;
-use crate::ledger::entry_of_intent;
+use crate::ledger::{entry_of, entry_of_intent};
 use crate::ledger::pending::Why;
 use crate::runtime::error::Result;
 use crate::topic::message::message;
@@ -56,6 +56,8 @@ impl Owned<'_> {
             let live = self.held.values().filter(|h| !h.entry.tomb).count() + effects.deletes;
             self.breaker.admit(effects.deletes, live, self.agent.clock.now_ms())?;
         }
+        let proposals = effects.proposals.len();
+        self.agent.progress.captured(proposals, proposals, 0, self.agent.clock.now_ms());
         self.changes.send(effects.proposals);
         self.write_ledger(effects.records).await?;
         self.changes.settle_all().await?;
@@ -76,10 +78,10 @@ impl Owned<'_> {
 
     /// One snapshot per key: content, token, and the fate of its unfinished write.
     async fn observe(&mut self, keys: &[Key]) -> Result<Vec<Observed>> {
-        let (store, collection) = (&self.agent.store, self.agent.collection);
+        let (store, place) = (&self.agent.store, self.place());
         let intents: Vec<Option<&Intent>> =
             keys.iter().map(|key| self.held.get(key).and_then(|h| h.entry.pend.as_deref())).collect();
-        let reads = keys.iter().zip(&intents).map(|(key, intent)| store.read(collection, key, *intent));
+        let reads = keys.iter().zip(&intents).map(|(key, intent)| store.read(place, key, *intent));
         let mut seen = join_all(reads).await.into_iter().collect::<Result<Vec<Observed>>>()?;
         let now_ms = store.now_ms();
         for ((key, intent), seen) in keys.iter().zip(&intents).zip(&mut seen) {
@@ -100,7 +102,10 @@ impl Owned<'_> {
             fp: self.agent.store.norm(self.agent.collection, version).map_err(|error| error.to_string()),
         });
         match step(&entry, seen, target.as_ref()) {
-            Step::Done => self.pending.settle(&key),
+            Step::Done => {
+                self.agent.progress.applied(0, u64::from(target.is_some()));
+                self.pending.settle(&key);
+            }
             Step::Blocked(why) => {
                 if let Some(target) = target {
                     self.pending.hold(target.version, Why::Parked(why));
@@ -112,8 +117,10 @@ impl Owned<'_> {
             }
             Step::Adopt(entry) => {
                 self.pending.settle(&key);
+                self.agent.progress.applied(1, 0);
                 effects.records.push(self.record(key, entry));
             }
+            Step::Propose(_) if !self.agent.part.proposes => self.leave(key, seen, target, effects),
             Step::Propose(local) => {
                 effects.deletes += usize::from(seen.content == Content::Absent && !local.base.tomb);
                 effects.proposals.push(self.propose(&key, seen, &local));
@@ -127,6 +134,21 @@ impl Owned<'_> {
                 }
                 effects.writes.push((key, intent));
             }
+        }
+    }
+
+    /// who-2: content that may not be proposed stays as it is. What is the version's already is
+    /// adopted; any other version waits and is shown.
+    fn leave(&mut self, key: Key, seen: &Observed, target: Option<Target>, effects: &mut Effects) {
+        let Some(Target { version, fp }) = target else { return };
+        if fp == Ok(seen.fp) {
+            self.pending.settle(&key);
+            self.agent.progress.applied(1, 0);
+            let entry = entry_of(&version, seen.fp, seen.token.clone());
+            effects.records.push(self.record(key, entry));
+        } else {
+            let why = "the content was edited here, where nobody may write; put it back, or remove it";
+            self.pending.hold(version, Why::Parked(why.into()));
         }
     }
 
@@ -167,7 +189,7 @@ impl Owned<'_> {
 
     /// The conditional writes of a round, each one request, and their records.
     async fn write(&mut self, writes: Vec<(Key, Intent)>) -> Result<Vec<Key>> {
-        let (store, collection) = (self.agent.store.clone(), self.agent.collection);
+        let (store, place) = (self.agent.store.clone(), self.place());
         let now_ms = store.now_ms();
         let (late, ready): (Vec<_>, Vec<_>) = writes.into_iter().partition(|(_, intent)| now_ms > intent.exp_ms);
         let mut again = Vec::new();
@@ -178,13 +200,16 @@ impl Owned<'_> {
         let rows: Vec<_> =
             ready.iter().map(|(key, _)| self.pending.version(key).and_then(|v| v.after.clone())).collect();
         let requests =
-            ready.iter().zip(&rows).map(|((key, intent), row)| store.cas(collection, key, row.as_deref(), intent));
+            ready.iter().zip(&rows).map(|((key, intent), row)| store.cas(place, key, row.as_deref(), intent));
         let outcomes = join_all(requests).await.into_iter().collect::<Result<Vec<Outcome>>>()?;
+        let mismatched = outcomes.contains(&Outcome::Mismatch);
         let mut records = Vec::new();
         for ((key, intent), outcome) in ready.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Done(token) => {
                     self.pending.settle(&key);
+                    self.agent.progress.applied(1, 0);
+                    self.agent.progress.delivered(intent.ts.ms(), store.now_ms());
                     records.push(self.record(key, entry_of_intent(&intent, token)));
                 }
                 Outcome::Mismatch => {
@@ -203,6 +228,9 @@ impl Owned<'_> {
             }
         }
         self.write_ledger(records).await?;
+        if mismatched {
+            self.propose_displaced().await?;
+        }
         Ok(again)
     }
 }

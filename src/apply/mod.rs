@@ -11,6 +11,7 @@ use crate::guard;
 use crate::ledger::pending::{Pending, Why};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
+use crate::runtime::progress::Progress;
 use crate::topic::owner::Folded;
 use crate::topic::{Committed, Delivered, Log, Membership, Partition, Typed};
 use decide::{decide, end_dirty};
@@ -35,6 +36,8 @@ pub struct Sink {
     pub retry_every_ms: u64,
     /// How many versions may wait before the partition does (sink-2, sink-4).
     pub pending_max: usize,
+    /// What is told of the work.
+    pub progress: Arc<Progress>,
 }
 
 /// Where a platform's reader writes what it knows.
@@ -89,6 +92,7 @@ impl Sink {
         };
         let chain = Validity { tip: (link.seq, link.id), ..Validity::default() };
         let folded = Folded::open(&*self.log, &self.dataset, link.offset, chain).await?;
+        self.progress.finished(link.offset, 0, Vec::new(), self.clock.now_ms());
         let applying = Applying {
             sink: self,
             rows,
@@ -219,6 +223,7 @@ impl Applying<'_> {
             (Act::Adopt | Act::Write, Written::Done) => {
                 self.pending.settle(&version.key);
                 self.fates.applied += 1;
+                self.sink.progress.delivered(version.ts.ms(), self.sink.clock.now_ms());
             }
             // The row moved under the lock: everything is open again.
             (Act::Adopt | Act::Write, Written::Dirty) | (Act::Defer, _) => self.hold(version, Why::Busy),
@@ -249,6 +254,10 @@ impl Applying<'_> {
             member.commit(&self.sink.dataset, committed_of(link)).await?;
             self.committed = link;
         }
+        let fates = self.take_fates();
+        self.sink.progress.applied(fates.applied, fates.skipped);
+        let now_ms = self.sink.clock.now_ms();
+        self.sink.progress.finished(link.offset, self.pending.len(), self.pending.told(), now_ms);
         Ok(())
     }
 }

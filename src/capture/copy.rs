@@ -53,7 +53,9 @@ impl Copy {
 
 impl Owned<'_> {
     fn publish_copied(&mut self, rows: &[Copied], at: Position) {
-        let proposals = self.fold.copied(rows, at, self.capture.clock.now_ms(), self.stamp);
+        let now_ms = self.capture.clock.now_ms();
+        let proposals = self.fold.copied(rows, at, now_ms, self.stamp);
+        self.capture.progress.captured(rows.len(), proposals.len(), self.through.commit, now_ms);
         self.send(proposals);
     }
 

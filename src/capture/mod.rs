@@ -13,6 +13,7 @@ use crate::event::{
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
+use crate::runtime::progress::Progress;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
@@ -53,6 +54,8 @@ pub struct Capture {
     pub schemas: Vec<Arc<Schema>>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
+    /// What is told of the work.
+    pub progress: Arc<Progress>,
 }
 
 /// An owned platform.
@@ -257,6 +260,8 @@ impl Owned<'_> {
             proposals.extend(self.fold.transaction(transaction, now_ms, self.stamp));
         }
         self.through = self.through.max(batch.through);
+        let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
+        self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
         if !self.fold.rereading(self.through) {
             self.fold.pass_all_copies();
         }

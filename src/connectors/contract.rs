@@ -255,12 +255,52 @@ pub enum Outcome {
 /// The next part of a listing.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Page {
-    /// Keys present, ascending.
+    /// Keys present, in the store's own order: stable, not that of the keys' bytes.
     pub keys: Vec<Key>,
     /// Things found that belong to no key (undecodable names, links that lead out), for people.
     pub odd: Vec<String>,
     /// Whether this was the last page.
     pub last: bool,
+}
+
+/// A partition of a collection, as its owner knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Owned {
+    /// The collection.
+    pub collection: CollectionNo,
+    /// The partition its keys fall into (topic-2).
+    pub partition: u32,
+    /// The epoch of the owner's claim (agent-1).
+    pub epoch: u64,
+}
+
+/// Keys to look at again.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Hints {
+    /// The keys, each once.
+    pub keys: Vec<Key>,
+    /// Hints were lost or cannot be told: list the collection again.
+    pub rescan: bool,
+}
+
+/// Content of the application's that a conditional write moved aside without having seen it, and
+/// that could not be put back because something newer stands there; or that a writer with an open
+/// file changed afterwards. It is in no key's place and must not be lost: propose it with an empty
+/// context (what its writer had seen is unknown), leave the ledger's entry as it is, then `settle`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Displaced {
+    /// The write that moved it aside; with the collection and partition its name for `settle`.
+    pub iid: u64,
+    /// The key it belongs to.
+    pub key: Key,
+    /// What it is.
+    pub content: Content,
+    /// Fingerprint of it, of the raw bytes if undecodable.
+    pub fp: Fp,
+    /// Names exactly this content: a later change of it is reported again.
+    pub token: Token,
+    /// Milliseconds since 1970 of its last write.
+    pub time_ms: u64,
 }
 
 /// A HINT store, seen by the one agent that owns a partition of it.
@@ -269,17 +309,30 @@ pub trait Store: Send + Sync {
     /// The fingerprint the content will have once read back, or why the store can never hold it.
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp>;
 
-    /// Reads a key, and asks for the fate of `intent` in the same snapshot.
-    async fn read(&self, collection: CollectionNo, key: &Key, intent: Option<&Intent>) -> Result<Observed>;
+    /// Reads a key, and asks for the fate of `intent` in the same snapshot. `at.partition` is where
+    /// intents of the key are looked for.
+    async fn read(&self, at: Owned, key: &Key, intent: Option<&Intent>) -> Result<Observed>;
 
-    /// One conditional write: `row: None` deletes. One request, no retries (agent-8).
-    async fn cas(&self, collection: CollectionNo, key: &Key, row: Option<&Row>, intent: &Intent) -> Result<Outcome>;
+    /// One conditional write: `row: None` deletes. One request, no retries (agent-8). Fails with
+    /// `claim_lost` once a higher epoch than `at.epoch` has fenced the partition (agent-1).
+    async fn cas(&self, at: Owned, key: &Key, row: Option<&Row>, intent: &Intent) -> Result<Outcome>;
 
-    /// Lists keys above `after`, up to `limit`.
+    /// Content moved aside unseen that waits to be proposed. Asked for after `fence`, and after each
+    /// `Mismatch` or now and then.
+    async fn displaced(&self, _at: Owned) -> Result<Vec<Displaced>> {
+        Ok(Vec::new())
+    }
+
+    /// A displaced content is durable in the log; it may be forgotten.
+    async fn settle(&self, _at: Owned, _displaced: &Displaced) -> Result<()> {
+        Ok(())
+    }
+
+    /// Lists keys behind `after` in the store's own order, up to `limit`.
     async fn list(&self, collection: CollectionNo, after: Option<&Key>, limit: usize) -> Result<Page>;
 
     /// Waits for keys to look at again. Hints may be lost, doubled and out of order.
-    async fn hints(&self, collection: CollectionNo) -> Result<Vec<Key>>;
+    async fn hints(&self, collection: CollectionNo) -> Result<Hints>;
 
     /// Makes sure that no write of an owner with a lower epoch can take effect from the returned time
     /// on, in the store's milliseconds since 1970; `u64::MAX` if only the expiry of each intent
@@ -364,6 +417,12 @@ pub trait Connector: Send + Sync {
     /// Prepares what capture and apply need (ledger, triggers, marker) and opens both directions.
     /// Idempotent.
     async fn open(&self, scope: &Scope) -> Result<Opened>;
+
+    /// Opens a platform of which the log already knows something: what proves that its data are there
+    /// (a marker) must be found and is never made anew (agent-7).
+    async fn reopen(&self, scope: &Scope) -> Result<Opened> {
+        self.open(scope).await
+    }
 
     /// Removes what `open` made; the data stays (verb-9).
     async fn remove(&self, scope: &Scope) -> Result<Vec<Finding>>;

@@ -2,8 +2,18 @@
 
 pub mod contract;
 
+#[cfg(feature = "filesystem")]
+pub mod filesystem;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
 /// All connectors of this build; one line each.
-pub const ALL: &[&contract::Descriptor] = &[];
+pub const ALL: &[&contract::Descriptor] = &[
+    #[cfg(feature = "filesystem")]
+    &filesystem::DESCRIPTOR,
+    #[cfg(feature = "sqlite")]
+    &sqlite::DESCRIPTOR,
+];
 
 /// The names of all connectors there are, compiled in or not.
 pub const KNOWN: &[&str] = &["filesystem", "postgres", "sqlite"];

@@ -2,8 +2,16 @@
 //! Equal keys are equal bytes, so the bytes choose the partition (topic-2) and name the record
 //! everywhere. How fields become these bytes stands in `event/avro`.
 
+use super::avro;
+use super::row::Row;
+use super::schema::Schema;
+use super::value::Value;
+use crate::runtime::error::{Code, Error, Result};
 use bytes::Bytes;
 use std::fmt;
+
+/// How long a key may be.
+pub const KEY_BYTES_MAX: usize = 4096;
 
 /// Canonical key bytes. Empty for control records (topic-5).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -14,6 +22,32 @@ impl Key {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The key of these values, given in key order. Null, unchanged and values of another type are
+    /// refused; `-0` is `0` and there is one NaN, so that equal keys are equal bytes (topic-4).
+    pub fn encode(values: &[Value], schema: &Schema) -> Result<Key> {
+        let bytes = avro::encode_key(schema, values)?;
+        if bytes.len() > KEY_BYTES_MAX {
+            let problem = format!("the key has {} bytes, a key may have {KEY_BYTES_MAX}; shorten it", bytes.len());
+            return Err(Error::new(Code::KeyTooLong, problem).at("collection", &schema.name));
+        }
+        if bytes.is_empty() {
+            let problem = "the collection has no key fields, or empty ones; every record needs a key of its own";
+            return Err(Error::new(Code::ValueRefused, problem).at("collection", &schema.name));
+        }
+        Ok(Key(bytes.into()))
+    }
+
+    /// The key of a row.
+    pub fn of_row(row: &Row, schema: &Schema) -> Result<Key> {
+        let values: Vec<Value> = schema.key.iter().filter_map(|&index| row.get(index).cloned()).collect();
+        Key::encode(&values, schema)
+    }
+
+    /// The values of this key, in key order.
+    pub fn decode(&self, schema: &Schema) -> Result<Vec<Value>> {
+        avro::decode_key(schema, self)
     }
 }
 

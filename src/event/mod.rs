@@ -17,6 +17,8 @@ pub mod version;
 pub mod ledger;
 pub mod record;
 
+pub mod avro;
+
 pub use fingerprint::Fp;
 pub use key::Key;
 pub use ledger::{Intent, Landed, LedgerEntry, Token};

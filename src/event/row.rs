@@ -29,3 +29,45 @@ impl Row {
         self.0.iter().enumerate().map(fill).collect::<Option<Vec<_>>>().map(Row)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn row() -> impl Strategy<Value = Row> {
+        let value = prop_oneof![Just(Value::Null), Just(Value::Unchanged), any::<i64>().prop_map(Value::Int)];
+        prop::collection::vec(value, 4).prop_map(Row)
+    }
+
+    proptest! {
+        /// value-2
+        #[test]
+        fn unchanged_fields_come_from_the_base_and_no_others(image in row(), base in row()) {
+            match image.filled_from(&base) {
+                Some(filled) => {
+                    prop_assert!(!filled.is_partial());
+                    for ((filled, image), base) in filled.0.iter().zip(&image.0).zip(&base.0) {
+                        prop_assert_eq!(filled, if *image == Value::Unchanged { base } else { image });
+                    }
+                }
+                None => {
+                    let open = |(i, b): (&Value, &Value)| *i == Value::Unchanged && *b == Value::Unchanged;
+                    prop_assert!(image.0.iter().zip(&base.0).any(open));
+                }
+            }
+        }
+
+        /// value-2: unchanged is never null.
+        #[test]
+        fn a_full_image_fills_itself(numbers in prop::collection::vec(any::<Option<i64>>(), 4), base in row()) {
+            let image = Row(numbers.into_iter().map(|n| n.map_or(Value::Null, Value::Int)).collect());
+            prop_assert_eq!(image.filled_from(&base), Some(image));
+        }
+    }
+
+    #[test]
+    fn a_base_that_is_too_short_fills_nothing() {
+        assert_eq!(Row(vec![Value::Null, Value::Unchanged]).filled_from(&Row(vec![Value::Null])), None);
+    }
+}

@@ -117,3 +117,26 @@ impl Value {
         matches!(self, Value::Null)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn text_is_what_was_given_and_shares_its_buffer(text in ".*") {
+            let bytes = Bytes::from(text.clone());
+            let shared = Text::from_utf8(bytes.clone()).unwrap();
+            prop_assert_eq!(shared.as_str(), &text);
+            prop_assert_eq!(shared.as_bytes().as_ptr(), bytes.as_ptr());
+            prop_assert_eq!(shared, Text::from(text.as_str()));
+        }
+
+        #[test]
+        fn bytes_that_are_no_utf8_are_no_text(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
+            let valid = std::str::from_utf8(&bytes).is_ok();
+            prop_assert_eq!(Text::from_utf8(bytes.into()).is_ok(), valid);
+        }
+    }
+}

@@ -211,3 +211,67 @@ impl fmt::Debug for Hlc {
         write!(f, "{}ms+{}", self.ms(), self.0 & 0xffff)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn vv() -> impl Strategy<Value = Vv> {
+        let dot = (0u32..6, 0u64..5).prop_map(|(actor, ctr)| Dot { actor: ActorId(actor), ctr });
+        prop::collection::vec(dot, 0..6).prop_map(|dots| dots.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn joins_commute_associate_and_repeat_without_effect(a in vv(), b in vv(), c in vv()) {
+            prop_assert_eq!(a.join(&b), b.join(&a));
+            prop_assert_eq!(a.join(&b).join(&c), a.join(&b.join(&c)));
+            prop_assert_eq!(a.join(&a), a.clone());
+            prop_assert_eq!(a.join(&Vv::new()), a);
+        }
+
+        #[test]
+        fn a_join_is_the_least_that_has_seen_both(a in vv(), b in vv(), c in vv()) {
+            let joined = a.join(&b);
+            prop_assert!(a.le(&joined) && b.le(&joined));
+            prop_assert!(!(a.le(&c) && b.le(&c)) || joined.le(&c));
+        }
+
+        #[test]
+        fn having_seen_less_is_a_partial_order(a in vv(), b in vv(), c in vv()) {
+            prop_assert!(a.le(&a));
+            prop_assert_eq!(a.le(&b) && b.le(&a), a == b);
+            prop_assert!(!(a.le(&b) && b.le(&c)) || a.le(&c));
+        }
+
+        #[test]
+        fn order_says_what_le_says(a in vv(), b in vv()) {
+            let (expected, mirrored) = match (a.le(&b), b.le(&a)) {
+                (true, true) => (Order::Equal, Order::Equal),
+                (true, false) => (Order::Before, Order::After),
+                (false, true) => (Order::After, Order::Before),
+                (false, false) => (Order::Concurrent, Order::Concurrent),
+            };
+            prop_assert_eq!(a.order(&b), expected);
+            prop_assert_eq!(b.order(&a), mirrored);
+        }
+
+        #[test]
+        fn a_dot_taken_is_contained_and_nothing_else_changes(a in vv(), actor in 0u32..6, ctr in 0u64..9) {
+            let dot = Dot { actor: ActorId(actor), ctr };
+            let next = a.with(dot);
+            prop_assert!(next.contains(dot) && a.le(&next));
+            prop_assert_eq!(next.get(dot.actor), a.get(dot.actor).max(ctr));
+            for other in (0..6).filter(|&other| other != actor).map(ActorId) {
+                prop_assert_eq!(next.get(other), a.get(other));
+            }
+        }
+
+        #[test]
+        fn actors_keep_platform_and_incarnation(platform in any::<u16>(), incarnation in any::<u16>()) {
+            let actor = ActorId::new(PlatformNo(platform), incarnation);
+            prop_assert_eq!((actor.platform(), actor.incarnation()), (PlatformNo(platform), incarnation));
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! nothing is forgotten in a crash (sink-4). One per key: a newer version takes the older's place.
 
 use crate::event::{Canonical, Fp, Key, Link, Offset, Position};
+use crate::runtime::progress::Parked;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -129,6 +130,12 @@ impl Pending {
     pub fn versions(&self) -> Vec<Arc<Canonical>> {
         let open = self.waiting.values().filter(|w| !matches!(w.why, Why::Parked(_)));
         open.map(|w| w.version.clone()).collect()
+    }
+
+    /// The keys the store refuses, in words.
+    #[must_use]
+    pub fn told(&self) -> Vec<Parked> {
+        self.parked().map(|(version, why)| Parked { key: format!("{:?}", version.key), why: why.into() }).collect()
     }
 
     /// The versions the store refuses, and why.

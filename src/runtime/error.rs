@@ -69,6 +69,7 @@ codes! {
     LogUnreachable "log_unreachable" Transient,
     LogCorrupt "log_corrupt" Integrity,
     LogLocked "log_locked" Environment,
+    LogFailed "log_failed" Environment,
     TopicMissing "topic_missing" Environment,
     TopicSettings "topic_settings" Environment,
     HistoryLost "history_lost" Integrity,
@@ -95,6 +96,7 @@ codes! {
     MarkerMissing "marker_missing" Environment,
     MassDelete "mass_delete" Environment,
     StoreBusy "store_busy" Transient,
+    StoreCorrupt "store_corrupt" Integrity,
     ConstraintViolated "constraint_violated" Record,
     Unexpected "unexpected" Unexpected,
 }

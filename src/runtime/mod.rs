@@ -4,4 +4,5 @@
 pub mod clock;
 pub mod error;
 pub mod guard;
+pub mod progress;
 pub mod telemetry;

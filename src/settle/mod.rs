@@ -12,6 +12,7 @@ use crate::guard;
 use crate::resolve::{self, Ancestor, PartState, Policy};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
+use crate::runtime::progress::Progress;
 use crate::topic::message::{Newest, message};
 use crate::topic::name::Parts;
 use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
@@ -40,6 +41,8 @@ pub struct Resolver {
     pub policy: Arc<dyn Policy>,
     /// When S is written.
     pub projection: Projection,
+    /// What is told of the work.
+    pub progress: Arc<Progress>,
 }
 
 /// An owned partition.
@@ -78,6 +81,7 @@ impl Resolver {
         }
         let (dataset, behind, strays) = self.read_journal(&mut state, &session).await?;
         let now_ms = self.clock.now_ms();
+        self.progress.settled(0, 0, state.c_off, now_ms);
         Ok(Journal {
             resolver: self,
             session,
@@ -184,6 +188,9 @@ impl Journal<'_> {
                 outputs.push(message(Arc::new(Record::Canonical(version))));
             }
         }
+        if outputs.is_empty() {
+            self.resolver.progress.settled(0, 0, self.state.c_off, self.resolver.clock.now_ms());
+        }
         self.dataset.send(outputs);
         Ok(())
     }
@@ -220,12 +227,16 @@ impl Journal<'_> {
         if self.behind.is_empty() {
             self.behind_since_ms = self.resolver.clock.now_ms();
         }
+        let mut conflicts = 0;
         for record in messages.iter().filter_map(|m| m.payload.as_deref()) {
             if let Record::Canonical(canonical) = record {
+                conflicts += usize::from(canonical.conflict.is_some());
                 self.behind.insert(canonical.key.clone(), canonical.clone());
                 self.resolver.log_conflict(&self.session, canonical).await?;
             }
         }
+        let now_ms = self.resolver.clock.now_ms();
+        self.resolver.progress.settled(messages.len(), conflicts, self.state.c_off, now_ms);
         Ok(messages.len())
     }
 

@@ -8,10 +8,20 @@
 
 pub mod claim;
 pub mod message;
+pub mod message_key;
 pub mod name;
 pub mod owner;
 
 pub mod memory;
+
+pub mod embedded;
+
+mod single;
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod suite;
+pub mod codec;
+pub mod registry;
 
 use crate::event::{Offset, Record};
 use crate::runtime::error::Result;

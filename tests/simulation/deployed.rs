@@ -6,7 +6,7 @@ use super::product::{Access, Env, Product, RoleId, Start};
 #[cfg(feature = "mutants")]
 use super::runner::{Expect, Mutant, Mutation};
 use super::workload::{Policy, schema, set_merge};
-use driftless::agent::{Agent, Timing};
+use driftless::agent::{Agent, Part, Timing};
 use driftless::apply::{ReaderTopics, Sink};
 use driftless::capture::{Capture, Lane};
 use driftless::connectors::contract::BatchLimit;
@@ -94,6 +94,7 @@ fn capture(env: &Env, platform: usize) -> Capture {
         lane_of: Arc::new(move |_, key: &Key| topics.of(key) as usize),
         schemas: vec![schema().clone()],
         checkpoint_every_ms: 20,
+        progress: Arc::default(),
     }
 }
 
@@ -111,6 +112,7 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         }),
         retry_every_ms: 10,
         pending_max: 3,
+        progress: Arc::default(),
     }
 }
 
@@ -133,6 +135,8 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         timing: Timing { scan_every_ms: 60_000, mark_every_ms: 200, write_within_ms: 5_000, margin_ms: 1_000 },
         batch_max: 4,
         replay: start == Start::Replay,
+        part: Part { proposes: true, receives: true },
+        progress: Arc::default(),
     }
 }
 
@@ -147,6 +151,7 @@ fn resolver(env: &Env, partition: u32) -> Resolver {
         parts: env.topics.parts(partition),
         policy,
         projection: Projection { versions_max: 4, every_ms: 500 },
+        progress: Arc::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::shared::{Count, Shared, trace};
 use super::workload::{Tags, fp, tags};
 use async_trait::async_trait;
 use bytes::Bytes;
-use driftless::connectors::contract::{CollectionNo, Content, Landed, Observed, Outcome, Page, Store};
+use driftless::connectors::contract::{self, CollectionNo, Content, Landed, Observed, Outcome, Owned, Page, Store};
 use driftless::event::{Canonical, Fp, Intent, Key, Row, Token};
 use driftless::runtime::clock::Clock;
 use driftless::runtime::error::Result;
@@ -251,7 +251,7 @@ impl Store for Handle {
         Ok(version.fp)
     }
 
-    async fn read(&self, _collection: CollectionNo, key: &Key, intent: Option<&Intent>) -> Result<Observed> {
+    async fn read(&self, _at: Owned, key: &Key, intent: Option<&Intent>) -> Result<Observed> {
         yield_once().await;
         let state = self.store.state.lock();
         let object = state.objects.get(key);
@@ -264,7 +264,7 @@ impl Store for Handle {
         })
     }
 
-    async fn cas(&self, _collection: CollectionNo, key: &Key, row: Option<&Row>, intent: &Intent) -> Result<Outcome> {
+    async fn cas(&self, _at: Owned, key: &Key, row: Option<&Row>, intent: &Intent) -> Result<Outcome> {
         let store = &self.store;
         // The path of the stage folder is fixed when the write begins (agent-1).
         let epoch = self.epochs.lock().get(&store.topics.of(key)).copied().unwrap_or(0);
@@ -301,14 +301,14 @@ impl Store for Handle {
         Ok(Page { keys, odd: Vec::new(), last })
     }
 
-    async fn hints(&self, _collection: CollectionNo) -> Result<Vec<Key>> {
+    async fn hints(&self, _collection: CollectionNo) -> Result<contract::Hints> {
         poll_fn(|context| {
             let mut hints = self.hints.0.lock();
             if hints.0.is_empty() {
                 hints.1 = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            Poll::Ready(Ok(std::mem::take(&mut hints.0)))
+            Poll::Ready(Ok(contract::Hints { keys: std::mem::take(&mut hints.0), rescan: false }))
         })
         .await
     }

@@ -1,0 +1,11 @@
+//! How things look inside the file: tables and their types, the tables driftless keeps there, and
+//! the encodings of keys, vectors, JSON and times. Nothing here decides anything.
+
+pub(super) mod changes;
+pub(super) mod install;
+pub(super) mod json;
+pub(super) mod key;
+pub(super) mod ledger;
+pub(super) mod table;
+pub(super) mod time;
+pub(super) mod write;

@@ -1,0 +1,214 @@
+//! How far a loop has come: a few numbers it stores as it works and anybody may read at any time.
+//! Telling progress costs an atomic store or two per batch and decides nothing.
+
+use super::telemetry::{DatasetMeter, PlatformMeter};
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How many parked keys are told by name.
+const NAMED_MAX: usize = 20;
+
+/// The progress of one loop, since the process began.
+#[derive(Default)]
+pub struct Progress {
+    platform: Option<PlatformMeter>,
+    dataset: Option<DatasetMeter>,
+    offset: AtomicU64,
+    position: AtomicU64,
+    captured: AtomicU64,
+    proposed: AtomicU64,
+    settled: AtomicU64,
+    conflicts: AtomicU64,
+    applied: AtomicU64,
+    skipped: AtomicU64,
+    held: AtomicU64,
+    held_since_ms: AtomicU64,
+    parked: AtomicU64,
+    newest_ms: AtomicU64,
+    moved_ms: AtomicU64,
+    named: Mutex<Vec<Parked>>,
+}
+
+/// A key that waits for a person.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Parked {
+    /// The key as printable bytes.
+    pub key: String,
+    /// Why it was put aside.
+    pub why: String,
+}
+
+/// The numbers at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Counts {
+    /// The next offset of the loop's input.
+    pub offset: u64,
+    /// The source's commit position up to which a reader has read.
+    pub position: u64,
+    /// Changes read from the platform, echoes included.
+    pub captured: u64,
+    /// Changes proposed.
+    pub proposed: u64,
+    /// Canonical versions that are known to count.
+    pub settled: u64,
+    /// Conflicts among them.
+    pub conflicts: u64,
+    /// Versions written or adopted.
+    pub applied: u64,
+    /// Versions the platform held already.
+    pub skipped: u64,
+    /// Versions that wait now, the parked ones included.
+    pub held: u64,
+    /// Milliseconds since 1970 since when some wait without a break; 0 if none does.
+    pub held_since_ms: u64,
+    /// Keys put aside now.
+    pub parked: u64,
+    /// Milliseconds since 1970 of the source commit of the newest version finished; 0 if none.
+    pub newest_ms: u64,
+    /// Milliseconds since 1970 of the last step forward; 0 if none.
+    pub moved_ms: u64,
+}
+
+impl Progress {
+    /// The progress of a loop that works for a platform.
+    #[must_use]
+    pub fn of_platform(meter: PlatformMeter) -> Self {
+        Progress { platform: Some(meter), ..Progress::default() }
+    }
+
+    /// The progress of a loop that works for a dataset as a whole.
+    #[must_use]
+    pub fn of_dataset(meter: DatasetMeter) -> Self {
+        Progress { dataset: Some(meter), ..Progress::default() }
+    }
+
+    /// A batch was read from the source up to a commit position, and so many of its changes proposed.
+    pub fn captured(&self, changes: usize, proposals: usize, position: u64, now_ms: u64) {
+        let (changes, proposals) = (wide(changes), wide(proposals));
+        self.position.store(position, Relaxed);
+        if changes + proposals > 0 {
+            self.captured.fetch_add(changes, Relaxed);
+            self.proposed.fetch_add(proposals, Relaxed);
+            self.moved_ms.store(now_ms, Relaxed);
+        }
+        if let Some(meter) = self.platform.as_ref().filter(|_| changes > 0) {
+            meter.captured(changes, 0);
+        }
+        if let Some(meter) = self.platform.as_ref().filter(|_| proposals > 0) {
+            meter.proposed(proposals);
+        }
+    }
+
+    /// Inputs up to `offset` are settled: so many new versions, so many of them by a conflict.
+    pub fn settled(&self, versions: usize, conflicts: usize, offset: u64, now_ms: u64) {
+        self.settled.fetch_add(wide(versions), Relaxed);
+        self.conflicts.fetch_add(wide(conflicts), Relaxed);
+        self.offset.store(offset, Relaxed);
+        self.moved_ms.store(now_ms, Relaxed);
+        if let Some(meter) = self.dataset.as_ref().filter(|_| conflicts > 0) {
+            meter.conflicts(wide(conflicts));
+        }
+    }
+
+    /// Versions were written or adopted, others were there already.
+    pub fn applied(&self, applied: u64, skipped: u64) {
+        self.applied.fetch_add(applied, Relaxed);
+        self.skipped.fetch_add(skipped, Relaxed);
+        if let Some(meter) = self.platform.as_ref() {
+            if applied > 0 {
+                meter.applied(applied, 0);
+            }
+            if skipped > 0 {
+                meter.skipped(skipped);
+            }
+        }
+    }
+
+    /// A version whose source commit was at `source_ms` was written.
+    pub fn delivered(&self, source_ms: u64, now_ms: u64) {
+        self.newest_ms.fetch_max(source_ms, Relaxed);
+        if let Some(meter) = self.platform.as_ref() {
+            meter.delivered(now_ms.saturating_sub(source_ms));
+        }
+    }
+
+    /// Everything below `offset` is finished, and so many versions wait, some of them for a person.
+    pub fn finished(&self, offset: u64, held: usize, parked: Vec<Parked>, now_ms: u64) {
+        if self.offset.swap(offset, Relaxed) != offset {
+            self.moved_ms.store(now_ms, Relaxed);
+        }
+        let before = self.held.swap(wide(held), Relaxed);
+        match (before, held) {
+            (_, 0) => self.held_since_ms.store(0, Relaxed),
+            (0, _) => self.held_since_ms.store(now_ms, Relaxed),
+            _ => {}
+        }
+        let parked_before = self.parked.swap(wide(parked.len()), Relaxed);
+        if let Some(meter) = self.platform.as_ref().filter(|_| wide(parked.len()) > parked_before) {
+            meter.parked(wide(parked.len()) - parked_before);
+        }
+        if parked_before > 0 || !parked.is_empty() {
+            *self.named.lock() = parked.into_iter().take(NAMED_MAX).collect();
+        }
+    }
+
+    /// How far behind the loop is, for the metrics.
+    pub fn lag(&self, events: u64, now_ms: u64) {
+        if let Some(meter) = self.platform.as_ref() {
+            let newest_ms = self.newest_ms.load(Relaxed);
+            let behind = events > 0 && newest_ms > 0;
+            meter.lag(events, if behind { now_ms.saturating_sub(newest_ms) } else { 0 });
+        }
+    }
+
+    /// The numbers now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            offset: self.offset.load(Relaxed),
+            position: self.position.load(Relaxed),
+            captured: self.captured.load(Relaxed),
+            proposed: self.proposed.load(Relaxed),
+            settled: self.settled.load(Relaxed),
+            conflicts: self.conflicts.load(Relaxed),
+            applied: self.applied.load(Relaxed),
+            skipped: self.skipped.load(Relaxed),
+            held: self.held.load(Relaxed),
+            held_since_ms: self.held_since_ms.load(Relaxed),
+            parked: self.parked.load(Relaxed),
+            newest_ms: self.newest_ms.load(Relaxed),
+            moved_ms: self.moved_ms.load(Relaxed),
+        }
+    }
+
+    /// Some of the parked keys.
+    #[must_use]
+    pub fn parked(&self) -> Vec<Parked> {
+        self.named.lock().clone()
+    }
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_timed_from_the_first_that_waits_until_none_does() {
+        let progress = Progress::default();
+        let parked = || vec![Parked { key: "k".into(), why: "refused".into() }];
+        progress.finished(5, 1, Vec::new(), 100);
+        progress.finished(5, 2, parked(), 200);
+        let counts = progress.counts();
+        assert_eq!((counts.offset, counts.held, counts.held_since_ms, counts.parked), (5, 2, 100, 1));
+        assert_eq!((counts.moved_ms, progress.parked()), (100, parked()));
+        progress.finished(7, 0, Vec::new(), 300);
+        let counts = progress.counts();
+        assert_eq!((counts.held_since_ms, counts.parked, counts.moved_ms), (0, 0, 300));
+        assert!(progress.parked().is_empty());
+    }
+}
