@@ -311,7 +311,11 @@ impl Owned<'_> {
     #[must_use]
     pub fn due_ms(&self) -> u64 {
         let idle = self.through == self.marked && self.fold.moved.is_empty();
-        if idle { u64::MAX } else { self.marked_ms.saturating_add(self.capture.checkpoint_every_ms) }
+        if idle || guard!("read-13", self.fold.rereading(self.through)) {
+            u64::MAX
+        } else {
+            self.marked_ms.saturating_add(self.capture.checkpoint_every_ms)
+        }
     }
 
     /// Writes a checkpoint; returns the position the source may discard up to, if it moved.

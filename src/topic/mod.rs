@@ -18,10 +18,10 @@ pub mod embedded;
 
 mod single;
 
-#[cfg(any(test, feature = "conformance"))]
-pub mod suite;
 pub mod codec;
 pub mod registry;
+#[cfg(any(test, feature = "conformance"))]
+pub mod suite;
 
 use crate::event::{Offset, Record};
 use crate::runtime::error::Result;

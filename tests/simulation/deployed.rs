@@ -93,7 +93,8 @@ fn capture(env: &Env, platform: usize) -> Capture {
         lanes: (0..env.topics.partitions).map(lane).collect(),
         lane_of: Arc::new(move |_, key: &Key| topics.of(key) as usize),
         schemas: vec![schema().clone()],
-        checkpoint_every_ms: 20,
+        // Some checkpoint all the time, so that the shortest windows are met.
+        checkpoint_every_ms: if env.instance % 3 == 0 { 0 } else { 20 },
         progress: Arc::default(),
     }
 }

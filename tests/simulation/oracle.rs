@@ -204,7 +204,13 @@ impl Oracle {
                 Policy::Register => self.judge_register(&journal, index, head, rest.strict),
             }
         }
+        // I10: a change is proposed once; echoes are not.
+        let (proposals, writes) = (shared.counted(Count::Proposals), journal.writes.len() as u64);
+        if rest.exact && proposals > writes {
+            shared.violation(format!("I10: {proposals} proposals came of {writes} writes"));
+        }
         drop(journal);
+        self.judge_upsert_consumer();
         self.judge_conflicts();
         self.judge_ledgers();
     }
@@ -226,6 +232,24 @@ impl Oracle {
             if !kept {
                 self.shared
                     .violation(format!("I5: {write:?} is neither final, nor replaced knowingly, nor a logged loser"));
+            }
+        }
+    }
+
+    /// claim-7: who knows nothing of the chain and takes the last record of each key holds the head.
+    fn judge_upsert_consumer(&self) {
+        let mut last: BTreeMap<Key, (Seq, u64)> = BTreeMap::new();
+        for partition in 0..self.topics.partitions {
+            for delivered in self.log.dump(&self.topics.dataset(partition)) {
+                if let Some(Record::Canonical(c)) = delivered.payload.as_deref() {
+                    last.insert(c.key.clone(), (c.seq, c.id));
+                }
+            }
+        }
+        for (key, versions) in &self.versions {
+            let head = versions.last().map(|h| (h.seq, h.id));
+            if last.get(key).copied() != head {
+                self.shared.violation(format!("topic-5: the last record of {key:?} in D is not its head"));
             }
         }
     }
