@@ -97,6 +97,7 @@ codes! {
     MassDelete "mass_delete" Environment,
     StoreBusy "store_busy" Transient,
     StoreCorrupt "store_corrupt" Integrity,
+    ListenFailed "listen_failed" Environment,
     ConstraintViolated "constraint_violated" Record,
     Unexpected "unexpected" Unexpected,
 }
