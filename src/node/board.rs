@@ -90,7 +90,7 @@ pub struct Post {
     pub input: Option<Partition>,
     /// How far it is.
     pub progress: Arc<Progress>,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 impl Post {

@@ -129,6 +129,5 @@ async fn conflicts(
     Shared(served): Shared<Served>,
     Query(asked): Query<Asked>,
 ) -> Answer<Json<Vec<inspect::ConflictInfo>>> {
-    let View { log, clock, config, .. } = &served.view;
-    Ok(Json(inspect::list_conflicts(log, clock.clone(), config, asked.dataset.as_deref()).await?))
+    Ok(Json(served.view.conflicts(asked.dataset.as_deref()).await?))
 }

@@ -99,6 +99,14 @@ impl View {
     pub async fn report(&self) -> Result<Report> {
         self.board.report(&self.log.coded, &*self.clock).await
     }
+
+    /// The conflicts of all datasets, or of one, oldest first.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn conflicts(&self, dataset: Option<&str>) -> Result<Vec<inspect::ConflictInfo>> {
+        inspect::list_conflicts(&self.log, self.clock.clone(), &self.config, dataset).await
+    }
 }
 
 /// The policy is asked again before anything is written.

@@ -98,6 +98,7 @@ codes! {
     StoreBusy "store_busy" Transient,
     StoreCorrupt "store_corrupt" Integrity,
     ListenFailed "listen_failed" Environment,
+    NodeUnreachable "node_unreachable" Environment,
     ConstraintViolated "constraint_violated" Record,
     Unexpected "unexpected" Unexpected,
 }
