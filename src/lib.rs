@@ -27,6 +27,8 @@ pub mod govern;
 
 pub mod config;
 
+pub mod node;
+
 pub mod cli;
 
 pub mod runtime;

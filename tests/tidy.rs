@@ -64,6 +64,7 @@ const OUTSIDE: &[&str] = &[
     "partition",
     "control",
     "config",
+    "node",
 ];
 
 pub(crate) const LAYERS: &[Layer] = &[
@@ -91,6 +92,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(6, "partition", PATH),
     layer(7, "control", OUTSIDE),
     layer(7, "config", OUTSIDE),
+    layer(7, "node", OUTSIDE),
     layer(8, "cli", OUTSIDE),
 ];
 
@@ -135,7 +137,7 @@ const BANS: &[Ban] = &[
     ban("indicatif", &["src/cli/"], "progress bars are the command line's own matter"),
     ban(
         "axum",
-        &["src/control/", "src/runtime/http", "src/runtime/telemetry", "src/cli/"],
+        &["src/control/", "src/node/http", "src/runtime/http", "src/runtime/telemetry", "src/cli/"],
         "HTTP is served at the edge only",
     ),
     ban("anyhow", &["src/cli/", "src/main.rs"], "return runtime::error::Error with a code"),

@@ -175,12 +175,11 @@ impl Applying<'_> {
         let keys: Vec<Key> = prepared.iter().map(|(version, _)| version.key.clone()).collect();
         let locked = self.rows.lock(self.sink.collection, &keys).await?;
         let at = locked.position();
-        let judge = Judge { sink: self.sink, pending: &self.pending, knowledge: self.knowledge.as_ref(), again };
-        let plan: Vec<(Planned, Fp)> = prepared
-            .into_iter()
-            .enumerate()
-            .map(|(index, (version, fp))| judge.plan(version, fp, &*locked, index))
-            .collect();
+        let plan: Vec<(Planned, Fp)> = {
+            let judge = Judge { sink: self.sink, pending: &self.pending, knowledge: self.knowledge.as_ref(), again };
+            let plan = |(index, (version, fp))| judge.plan(version, fp, &*locked, index);
+            prepared.into_iter().enumerate().map(plan).collect()
+        };
         let (planned, contents): (Vec<Planned>, Vec<Fp>) = plan.into_iter().unzip();
         let written = locked.write(&planned).await?;
         for ((planned, content), written) in planned.into_iter().zip(contents).zip(written) {

@@ -7,6 +7,7 @@ use super::Owned;
 use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot};
 use crate::event::{Copying, Position};
 use crate::runtime::error::Result;
+use std::future::Future;
 
 /// The collection being copied.
 pub struct Copy {
@@ -17,15 +18,19 @@ pub struct Copy {
 
 impl Copy {
     /// The next collection that is not copied yet; `None` if all are.
-    pub async fn begin(owned: &Owned<'_>) -> Result<Option<Copy>> {
+    pub fn begin(owned: &Owned<'_>) -> impl Future<Output = Result<Option<Copy>>> + Send + use<> {
         let open = owned.copied.iter().position(|c| *c != Copying::Done);
-        let Some(collection) = open.and_then(|c| CollectionNo::try_from(c).ok()) else { return Ok(None) };
-        let after = match owned.copied.get(usize::from(collection)) {
-            Some(Copying::Through(key)) => Some(key),
+        let collection = open.and_then(|c| CollectionNo::try_from(c).ok());
+        let after = match open.and_then(|c| owned.copied.get(c)) {
+            Some(Copying::Through(key)) => Some(key.clone()),
             _ => None,
         };
-        let snapshot = owned.capture.platform.snapshot(collection, after).await?;
-        Ok(Some(Copy { collection, snapshot, chunk: None }))
+        let platform = owned.capture.platform.clone();
+        async move {
+            let Some(collection) = collection else { return Ok(None) };
+            let snapshot = platform.snapshot(collection, after.as_ref()).await?;
+            Ok(Some(Copy { collection, snapshot, chunk: None }))
+        }
     }
 
     /// Whether a chunk is held that the log has not reached yet.

@@ -1,7 +1,7 @@
 //! What can be typed. Each verb's own arguments stand in the verb's file; a new verb is a file, a
 //! variant here and a line in `run`.
 
-use super::{config, validate};
+use super::{config, conflicts, demo, doctor, remove, run, status, topics, validate};
 use crate::runtime::telemetry::Format;
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -57,6 +57,21 @@ impl From<LogFormat> for Format {
 pub enum Verb {
     /// Check the configuration without connecting anywhere
     Validate(validate::Validate),
+    /// Keep the datasets the same until stopped
+    Run(run::Run),
+    /// Show the main job on this machine: two databases and a directory
+    Demo(demo::Demo),
+    /// Ask the running node how it is
+    Status(status::Status),
+    /// Connect everywhere and say what is wrong, and how to fix it
+    Doctor(doctor::Doctor),
+    /// List the topics of the log
+    Topics(topics::Topics),
+    /// Look at conflicts and how they were settled
+    #[command(subcommand)]
+    Conflicts(conflicts::Verb),
+    /// Take out what driftless made on platforms; the data stays
+    Remove(remove::Remove),
     /// Work with the configuration
     #[command(subcommand)]
     Config(config::Verb),

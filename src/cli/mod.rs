@@ -2,9 +2,17 @@
 //! right number. A verb is one file with its arguments and its `run`.
 
 pub mod args;
+pub mod client;
 pub mod config;
+pub mod conflicts;
+pub mod demo;
+pub mod doctor;
 pub mod exit;
 pub mod output;
+pub mod remove;
+pub mod run;
+pub mod status;
+pub mod topics;
 pub mod validate;
 
 use crate::config::{Config, Connectors, Machine, Problems, Surroundings};
@@ -75,7 +83,32 @@ fn carry_out(args: &Args, program: Program<'_>, output: &mut Output<'_>) -> Resu
     match &args.verb {
         Verb::Validate(verb) => Ok(verb.run(common, program, output)),
         Verb::Config(verb) => verb.run(common, program, output),
+        Verb::Run(verb) => verb.run(common, program, output),
+        Verb::Demo(verb) => verb.run(common, program, output),
+        Verb::Status(verb) => verb.run(common, program, output),
+        Verb::Doctor(verb) => verb.run(common, program, output),
+        Verb::Topics(verb) => verb.run(common, program, output),
+        Verb::Conflicts(verb) => verb.run(common, program, output),
+        Verb::Remove(verb) => verb.run(common, program, output),
     }
+}
+
+/// The configuration that was named, its problems told as one error.
+///
+/// # Errors
+/// If there are any.
+pub fn configuration(common: &Common, program: Program<'_>) -> Result<Config> {
+    program.configuration(common).map_err(Error::from)
+}
+
+/// The tasks of a verb run here.
+///
+/// # Errors
+/// If the system gives no threads.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Error::new(Code::Unexpected, "the system gave no threads to work with").caused_by(error)
+    })
 }
 
 /// Starts logging for a verb that works for longer.

@@ -173,7 +173,7 @@ impl Dataset {
 }
 
 fn lines(section: &Section<'_>) -> Lines {
-    const KEYS: [&str; 8] = [
+    const KEYS: [&str; 10] = [
         "source",
         "destinations",
         "sync-mode",
@@ -182,6 +182,8 @@ fn lines(section: &Section<'_>) -> Lines {
         "direction",
         "guarantee",
         "collections",
+        "bootstrap",
+        "on-local-edit",
     ];
     Lines {
         whole: section.at.clone(),

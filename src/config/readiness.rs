@@ -4,8 +4,9 @@
 
 use super::dataset::Dataset;
 use super::errors::{At, Problems, Sink, suggestion};
-use super::sync::{ConflictResolution, Mode};
+use super::sync::{Bootstrap, ConflictResolution, Direction, Mode, OnLocalEdit};
 use super::{Config, collection::Collection};
+use crate::connectors::contract::Guarantee;
 use crate::runtime::error::Code;
 
 /// Checks that the configuration can be run.
@@ -61,6 +62,15 @@ fn not_yet(dataset: &Dataset, sink: &Sink) {
         ConflictResolution::LastWriteWins => {}
         ConflictResolution::Merge => refuse("conflict-resolution", "the policy `merge`", "use `last-write-wins`"),
         ConflictResolution::Custom => refuse("conflict-resolution", "the policy `custom`", "use `last-write-wins`"),
+    }
+    if dataset.bootstrap == Bootstrap::Ask {
+        refuse("bootstrap", "`bootstrap: ask`", "use `source-wins` or `latest-wins`");
+    }
+    if dataset.guarantee == Some(Guarantee::Exclusive) {
+        refuse("guarantee", "`guarantee: exclusive`", "remove it");
+    }
+    if dataset.on_local_edit == OnLocalEdit::Restore && dataset.direction == Direction::OneWay {
+        refuse("on-local-edit", "`on-local-edit: restore`", "use `park`");
     }
     for Collection { name, columns, masks, row_filter, .. } in &dataset.collections {
         let asked =

@@ -97,6 +97,8 @@ codes! {
     MassDelete "mass_delete" Environment,
     StoreBusy "store_busy" Transient,
     StoreCorrupt "store_corrupt" Integrity,
+    ListenFailed "listen_failed" Environment,
+    NodeUnreachable "node_unreachable" Environment,
     ConstraintViolated "constraint_violated" Record,
     Unexpected "unexpected" Unexpected,
 }

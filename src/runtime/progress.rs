@@ -70,6 +70,28 @@ pub struct Counts {
     pub moved_ms: u64,
 }
 
+impl Counts {
+    /// Adds the numbers of another loop of the same platform.
+    pub fn add(&mut self, other: &Counts) {
+        let earliest = |a: u64, b: u64| if a == 0 || b == 0 { a.max(b) } else { a.min(b) };
+        *self = Counts {
+            offset: self.offset + other.offset,
+            position: self.position.max(other.position),
+            captured: self.captured + other.captured,
+            proposed: self.proposed + other.proposed,
+            settled: self.settled + other.settled,
+            conflicts: self.conflicts + other.conflicts,
+            applied: self.applied + other.applied,
+            skipped: self.skipped + other.skipped,
+            held: self.held + other.held,
+            held_since_ms: earliest(self.held_since_ms, other.held_since_ms),
+            parked: self.parked + other.parked,
+            newest_ms: self.newest_ms.max(other.newest_ms),
+            moved_ms: self.moved_ms.max(other.moved_ms),
+        };
+    }
+}
+
 impl Progress {
     /// The progress of a loop that works for a platform.
     #[must_use]

@@ -5,7 +5,7 @@
 pub mod history;
 
 use crate::event::{
-    Canonical, Control, ControlInput, Fp, Key, Offset, Proposal, Record, ResolverMark, Role, Schema, Seq, Stamp,
+    Canonical, Control, ControlInput, Fp, Key, Offset, Proposal, Record, ResolverMark, Role, Rules, Schema, Seq, Stamp,
     StateRecord, Validity,
 };
 use crate::guard;
@@ -303,6 +303,14 @@ impl Journal<'_> {
         self.projected.send(removals);
         self.projected.settle_all().await
     }
+}
+
+/// Says in C which rules hold from here on; made idempotent like schemas are. Unclaimed (claim-10).
+pub async fn rule(log: &dyn Log<Typed>, changes: &Partition, rules: &Rules) -> Result<()> {
+    let command = u128::from_be_bytes(Fp::of_bytes(format!("rules {}", rules.version).as_bytes()).0);
+    let input = ControlInput { command, control: Control::Rules(rules.clone()) };
+    let input = message(Arc::new(Record::Control(Box::new(input))));
+    log.session().await?.append(changes, vec![input]).await.map(|_| ())
 }
 
 /// Says in C which schemas are in use, before their first user (read-10). Unclaimed: the command id

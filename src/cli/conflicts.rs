@@ -1,0 +1,91 @@
+//! `driftless conflicts`: what was decided between concurrent edits, and why. Every conflict stands
+//! there with all its inputs, the value that lost included.
+
+use super::args::Common;
+use super::client::look;
+use super::exit::Exit;
+use super::output::{Output, table};
+use super::{Program, configuration};
+use crate::config::Config;
+use crate::node::inspect::{self, ConflictInfo};
+use crate::runtime::error::{Code, Error, Result};
+use clap::Subcommand;
+use serde_json::json;
+
+/// What can be done with conflicts.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// List conflicts, oldest first
+    List {
+        /// Of this dataset only
+        #[arg(long)]
+        dataset: Option<String>,
+    },
+    /// Show one conflict with all its inputs
+    Show {
+        /// The conflict's id, as `list` shows it
+        id: String,
+    },
+}
+
+impl Verb {
+    pub(super) fn run(&self, common: &Common, program: Program<'_>, output: &mut Output<'_>) -> Result<Exit> {
+        let config = configuration(common, program)?;
+        match self {
+            Verb::List { dataset } => {
+                if let Some(name) = dataset.as_deref().filter(|name| config.dataset(name).is_none()) {
+                    let text = format!("there is no dataset `{name}` in the configuration");
+                    return Err(Error::new(Code::ConfigMissing, text));
+                }
+                let found = find(&config, dataset.as_deref())?;
+                let rows: Vec<[String; 5]> = found.iter().map(row).collect();
+                output.answer(&json!(found), &table(["ID", "KEY", "WINNER", "LOSER", "RULE"], &rows));
+            }
+            Verb::Show { id } => {
+                let found = find(&config, None)?.into_iter().find(|conflict| conflict.id == *id);
+                let Some(found) = found else {
+                    let text = format!("there is no conflict `{id}`; `driftless conflicts list` shows which there are");
+                    return Err(Error::new(Code::ConfigMissing, text));
+                };
+                output.answer(&json!(found), &told(&found));
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn find(config: &Config, dataset: Option<&str>) -> Result<Vec<ConflictInfo>> {
+    let path = dataset.map_or_else(|| "/api/v1/conflicts".into(), |name| format!("/api/v1/conflicts?dataset={name}"));
+    look(config, &path, |log, clock| async move { inspect::list_conflicts(&log, clock, config, dataset).await })
+}
+
+fn row(found: &ConflictInfo) -> [String; 5] {
+    let loser = found.loser.clone().unwrap_or_else(|| "-".into());
+    [found.id.clone(), found.key.to_string(), found.winner.clone(), loser, found.rule.clone()]
+}
+
+/// A conflict in words.
+pub(super) fn told(found: &ConflictInfo) -> String {
+    let side = |name: &str, side: &serde_json::Value| {
+        let word = |what: &str| side[what].as_str().unwrap_or("?").to_owned();
+        if side.is_null() {
+            return format!("  {name:9} not known\n");
+        }
+        let value = if side["deleted"] == true { "deleted".into() } else { side["value"].to_string() };
+        format!("  {name:9} {} at {} ms: {value}\n", word("platform"), side["written_ms"])
+    };
+    let loser = found.loser.as_deref().unwrap_or("nobody");
+    format!(
+        "{} of {}: {}\n{}{}{}  decided   by {} (rules version {}): {} wins, {loser} loses\n  result    {}\n",
+        found.id,
+        found.dataset,
+        found.key,
+        side("ancestor", &found.ancestor),
+        side("stood", &found.head),
+        side("came", &found.proposal),
+        found.rule,
+        found.rules,
+        found.winner,
+        found.result,
+    )
+}

@@ -1,0 +1,54 @@
+//! `driftless status`: how the running node is.
+
+use super::args::Common;
+use super::client::ask;
+use super::exit::Exit;
+use super::output::{Output, table};
+use super::{Program, configuration};
+use crate::runtime::error::Result;
+use serde_json::Value;
+
+/// Ask the running node how it is.
+#[derive(clap::Args, Debug)]
+pub struct Status {}
+
+impl Status {
+    pub(super) fn run(&self, common: &Common, program: Program<'_>, output: &mut Output<'_>) -> Result<Exit> {
+        let config = configuration(common, program)?;
+        let report: Value = ask(&config, "/api/v1/status")?;
+        output.answer(&report, &told(&report));
+        Ok(if report["healthy"] == true { Exit::Done } else { Exit::Failed })
+    }
+}
+
+fn told(report: &Value) -> String {
+    let mut rows: Vec<[String; 8]> = Vec::new();
+    let mut notes = String::new();
+    for (name, dataset) in report["datasets"].as_object().into_iter().flatten() {
+        for (platform, told) in dataset["platforms"].as_object().into_iter().flatten() {
+            let count = |what: &str| told["counts"][what].to_string();
+            rows.push([
+                name.clone(),
+                platform.clone(),
+                told["lag_events"].to_string(),
+                count("captured"),
+                count("proposed"),
+                count("applied"),
+                count("held"),
+                count("parked"),
+            ]);
+        }
+        let (settled, conflicts, unsettled) = (&dataset["settled"], &dataset["conflicts"], &dataset["unsettled"]);
+        notes.push_str(&format!("{name}: {settled} settled, {conflicts} conflicts, {unsettled} to settle\n"));
+        for trouble in dataset["troubles"].as_array().into_iter().flatten() {
+            let word = |what: &str| trouble[what].as_str().unwrap_or_default();
+            let at = [word("platform"), word("work"), word("partition")].join(" ");
+            notes.push_str(&format!("{name}: {}: {}: {}\n  see {}\n", at.trim(), word("state"), word("text"), word("advice")));
+        }
+        for finding in dataset["findings"].as_array().into_iter().flatten() {
+            notes.push_str(&format!("{name}: {}\n", finding.as_str().unwrap_or_default()));
+        }
+    }
+    let headers = ["DATASET", "PLATFORM", "LAG", "CAPTURED", "PROPOSED", "APPLIED", "HELD", "PARKED"];
+    format!("{}{notes}", table(headers, &rows))
+}

@@ -1,0 +1,271 @@
+//! What the node tells of itself: every loop has a post on the board, which says what it does, how
+//! far it is, and what is wrong. A loop that stopped for good stays on the board with its error and
+//! what to do about it; the others work on.
+
+use crate::runtime::clock::Clock;
+use crate::runtime::error::{Error, Remedy, Result};
+use crate::runtime::progress::{Counts, Parked, Progress};
+use crate::topic::{Log, Partition, Typed};
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A loop that is behind and has not moved for so long is a finding.
+const STALLED_MS: u64 = 60_000;
+/// A key that waits for longer is a finding (sink-4 `dirty-after`).
+const HELD_MS: u64 = 60_000;
+
+/// What a loop does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Makes a dataset ready.
+    Prepare,
+    /// Opens a platform.
+    Open,
+    /// Reads a platform's changes.
+    Capture,
+    /// Settles a partition's proposals.
+    Resolve,
+    /// Writes a partition's versions to a platform.
+    Apply,
+    /// Observes and writes a partition of a platform.
+    Agent,
+    /// Takes a platform's hints.
+    Hints,
+    /// Clears a platform's log that nobody reads.
+    Discard,
+}
+
+/// How a loop is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum State {
+    /// At work.
+    Running,
+    /// It failed and is tried again.
+    Retrying(Trouble),
+    /// It waits for a record to be put right, and is tried again.
+    Blocked(Trouble),
+    /// It stopped until a person acts.
+    Halted(Trouble),
+    /// It did what it had to.
+    Done,
+}
+
+/// What is wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Trouble {
+    /// The error's code.
+    pub code: &'static str,
+    /// What is wrong and where.
+    pub text: String,
+    /// Where to read what to do.
+    pub advice: String,
+}
+
+impl Trouble {
+    fn of(error: &Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(source) = cause {
+            text.push_str(&format!("; because: {source}"));
+            cause = source.source();
+        }
+        let code = error.code.as_str();
+        Trouble { code, text, advice: format!("docs/errors/{code}.md") }
+    }
+}
+
+/// A loop's place on the board.
+pub struct Post {
+    /// Its dataset.
+    pub dataset: Arc<str>,
+    /// Its platform; empty for the dataset as a whole.
+    pub platform: Arc<str>,
+    /// What it does.
+    pub work: Work,
+    /// The partition it works on, and whose end its lag is counted from.
+    pub input: Option<Partition>,
+    /// How far it is.
+    pub progress: Arc<Progress>,
+    pub(super) state: Mutex<State>,
+}
+
+impl Post {
+    /// A loop that has not failed yet.
+    #[must_use]
+    pub fn new(dataset: &Arc<str>, platform: &Arc<str>, work: Work) -> Self {
+        let (dataset, platform) = (dataset.clone(), platform.clone());
+        Post { dataset, platform, work, input: None, progress: Arc::default(), state: Mutex::new(State::Running) }
+    }
+
+    /// It is about to try.
+    pub fn trying(&self) {
+        *self.state.lock() = State::Running;
+    }
+
+    /// It is finished.
+    pub fn done(&self) {
+        *self.state.lock() = State::Done;
+    }
+
+    /// It failed.
+    pub fn failed(&self, error: &Error) {
+        let trouble = Trouble::of(error);
+        *self.state.lock() = match error.remedy() {
+            Remedy::Retry { .. } => State::Retrying(trouble),
+            Remedy::Park => State::Blocked(trouble),
+            Remedy::Halt => State::Halted(trouble),
+        };
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state.lock().clone()
+    }
+}
+
+/// All posts.
+#[derive(Default)]
+pub struct Board {
+    posts: RwLock<Vec<Arc<Post>>>,
+}
+
+/// The node's status.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Report {
+    /// Whether everything runs.
+    pub healthy: bool,
+    /// The version of driftless.
+    pub version: &'static str,
+    /// By dataset.
+    pub datasets: BTreeMap<String, DatasetReport>,
+}
+
+/// A dataset's status.
+#[derive(Clone, PartialEq, Debug, Serialize, Default)]
+pub struct DatasetReport {
+    /// Proposals not settled yet.
+    pub unsettled: u64,
+    /// Versions settled since the start.
+    pub settled: u64,
+    /// Conflicts among them.
+    pub conflicts: u64,
+    /// By platform.
+    pub platforms: BTreeMap<String, PlatformReport>,
+    /// What people should know.
+    pub findings: Vec<String>,
+    /// Loops that do not run.
+    pub troubles: Vec<LoopReport>,
+}
+
+/// A platform's status in a dataset.
+#[derive(Clone, PartialEq, Debug, Serialize, Default)]
+pub struct PlatformReport {
+    /// Canonical versions it has not finished yet.
+    pub lag_events: u64,
+    /// What its loops counted, together.
+    pub counts: Counts,
+    /// Some of the keys put aside.
+    pub parked: Vec<Parked>,
+}
+
+/// A loop that does not run.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct LoopReport {
+    /// Its platform; empty for the dataset as a whole.
+    pub platform: Arc<str>,
+    /// What it does.
+    pub work: Work,
+    /// The partition, if it has one.
+    pub partition: Option<String>,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub state: State,
+}
+
+impl Board {
+    /// Puts a loop on the board.
+    pub fn post(&self, post: Post) -> Arc<Post> {
+        let post = Arc::new(post);
+        self.posts.write().push(post.clone());
+        post
+    }
+
+    /// All loops.
+    #[must_use]
+    pub fn posts(&self) -> Vec<Arc<Post>> {
+        self.posts.read().clone()
+    }
+
+    /// The status now; also brings the lag metrics up to date.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    pub async fn report(&self, log: &dyn Log<Typed>, clock: &dyn Clock) -> Result<Report> {
+        let now_ms = clock.now_ms();
+        let mut report = Report { healthy: true, version: env!("CARGO_PKG_VERSION"), datasets: BTreeMap::new() };
+        for post in self.posts() {
+            let high = match &post.input {
+                Some(at) => log.bounds(at).await?.high,
+                None => 0,
+            };
+            let dataset = report.datasets.entry(post.dataset.to_string()).or_default();
+            let state = post.state();
+            if !matches!(state, State::Running | State::Done) {
+                report.healthy = false;
+                dataset.troubles.push(LoopReport {
+                    platform: post.platform.clone(),
+                    work: post.work,
+                    partition: post.input.as_ref().map(ToString::to_string),
+                    state,
+                });
+            }
+            dataset.add(&post, high, now_ms);
+        }
+        Ok(report)
+    }
+}
+
+impl DatasetReport {
+    fn add(&mut self, post: &Post, high: u64, now_ms: u64) {
+        let counts = post.progress.counts();
+        let lag = high.saturating_sub(counts.offset);
+        self.findings.extend(finding(post, &counts, lag, now_ms));
+        if post.work == Work::Resolve {
+            self.unsettled += lag;
+            self.settled += counts.settled;
+            self.conflicts += counts.conflicts;
+        }
+        if post.platform.is_empty() {
+            return;
+        }
+        let platform = self.platforms.entry(post.platform.to_string()).or_default();
+        if matches!(post.work, Work::Apply | Work::Agent) {
+            platform.lag_events += lag;
+            post.progress.lag(lag, now_ms);
+        }
+        platform.counts.add(&counts);
+        platform.parked.extend(post.progress.parked());
+    }
+}
+
+/// What people should know about a loop.
+fn finding(post: &Post, counts: &Counts, lag: u64, now_ms: u64) -> Option<String> {
+    let place = || post.input.as_ref().map_or_else(String::new, |at| format!(" on {at}"));
+    let (work, platform) = (format!("{:?}", post.work).to_lowercase(), &post.platform);
+    if counts.parked > 0 {
+        return Some(format!("{platform}: {} keys are put aside{}; see `parked`", counts.parked, place()));
+    }
+    let waits_ms = now_ms.saturating_sub(counts.held_since_ms);
+    if counts.held_since_ms > 0 && waits_ms > HELD_MS {
+        let text = "versions wait because the platform holds something nobody has told of yet";
+        return Some(format!("{platform}: {} {text}, for {} s{}", counts.held, waits_ms / 1000, place()));
+    }
+    let still_ms = now_ms.saturating_sub(counts.moved_ms);
+    (lag > 0 && counts.moved_ms > 0 && still_ms > STALLED_MS)
+        .then(|| format!("{platform}: {work} is {lag} events behind and has not moved for {} s{}", still_ms / 1000, place()))
+}

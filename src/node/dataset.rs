@@ -1,0 +1,179 @@
+//! A dataset made ready: its platforms have numbers, its collections schemas and topics, and C says
+//! under which rules and schemas its proposals are settled. Nothing on a platform is touched here.
+
+use super::log::Opened;
+use super::roster::Roster;
+use crate::config::{self, Bootstrap, Collection};
+use crate::connectors::contract::{Connector, Place, Scope};
+use crate::event::{self, ActorId, PlatformNo, Schema};
+use crate::runtime::error::{Code, Error, Result};
+use crate::settle;
+use crate::topic::name::Topics;
+use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
+use indexmap::IndexMap;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// A platform of a dataset.
+#[derive(Clone)]
+pub struct Member {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its connector.
+    pub connector: Arc<dyn Connector>,
+    /// What it does in the dataset (who-2).
+    pub part: config::Part,
+}
+
+/// A collection that is ready.
+#[derive(Clone)]
+pub struct Ready {
+    /// Its topics.
+    pub topics: Topics,
+    /// Its schema, with its id.
+    pub schema: Arc<Schema>,
+}
+
+/// A dataset that is ready.
+pub struct Dataset {
+    /// As it is configured.
+    pub config: config::Dataset,
+    /// Its platforms, the source first.
+    pub members: Vec<Member>,
+    /// The actor of each member.
+    pub actors: Vec<ActorId>,
+    /// Its collections in order.
+    pub collections: Vec<Ready>,
+}
+
+/// The platforms of a dataset with their connectors; no I/O.
+///
+/// # Errors
+/// If a platform is not defined, or its settings are refused.
+pub fn members(config: &config::Config, dataset: &config::Dataset) -> Result<Vec<Member>> {
+    let member = |name: &str| {
+        let platform = config.platforms.get(name).ok_or_else(|| {
+            Error::new(Code::ConfigMissing, "the platform is not defined under `platforms`").at("platform", name)
+        })?;
+        let (connector, part) = (Arc::from(platform.connector()?), dataset.part(platform));
+        Ok(Member { name: name.into(), connector, part })
+    };
+    dataset.platforms().map(member).collect()
+}
+
+/// The topics of the collections of a dataset (topic-1), in order.
+#[must_use]
+pub fn topics(prefix: &str, dataset: &config::Dataset) -> Vec<Topics> {
+    let only = dataset.collections.len() == 1;
+    let of = |c: &Collection| Topics::new(prefix, &dataset.name, (!only).then_some(&*c.name), dataset.partitions);
+    dataset.collections.iter().map(of).collect()
+}
+
+/// Where a collection lies on a platform.
+#[must_use]
+pub fn place(dataset: &config::Dataset, collection: &Collection, platform: &str, schema: Option<Arc<Schema>>) -> Place {
+    let partitions = dataset.partitions;
+    Place { name: collection.name.clone(), on: collection.place(platform), schema, partitions }
+}
+
+/// Where a dataset lies on a platform, with the schemas the configuration gives.
+#[must_use]
+pub fn scope(dataset: &config::Dataset, platform: &str) -> Scope {
+    let place = |c: &Collection| place(dataset, c, platform, c.schema().map(Arc::new));
+    Scope { dataset: dataset.name.clone(), collections: dataset.collections.iter().map(place).collect() }
+}
+
+/// Makes a dataset ready. Idempotent; a new node finds what an earlier one made.
+///
+/// # Errors
+/// As the log and the platforms have them.
+pub async fn prepare(
+    log: &Opened,
+    roster: &Mutex<Roster>,
+    config: &config::Dataset,
+    members: Vec<Member>,
+    compression: Compression,
+) -> Result<Dataset> {
+    let (actors, rules) = seats(&mut *roster.lock().await, config, &members).await?;
+    let mut collections = Vec::with_capacity(config.collections.len());
+    for (collection, topics) in config.collections.iter().zip(topics(&log.prefix, config)) {
+        let found = schema(config, collection, &members).await?;
+        create(log, &topics, &members, compression).await?;
+        let schema = log.coded.prepare(&topics.dataset(0).topic, &found).await?;
+        for index in 0..topics.partitions {
+            settle::announce(&log.coded, &topics.changes(index), std::slice::from_ref(&schema)).await?;
+            settle::rule(&log.coded, &topics.changes(index), &rules).await?;
+        }
+        collections.push(Ready { topics, schema });
+    }
+    Ok(Dataset { config: config.clone(), members, actors, collections })
+}
+
+/// who-7: the actors of the members, and the rules in their numbers.
+async fn seats(
+    roster: &mut Roster,
+    config: &config::Dataset,
+    members: &[Member],
+) -> Result<(Vec<ActorId>, event::Rules)> {
+    let mut numbers: IndexMap<&str, PlatformNo> = IndexMap::new();
+    let mut actors = Vec::with_capacity(members.len());
+    for member in members {
+        let actor = roster.seat(&config.name, &member.name).await?;
+        numbers.insert(&member.name, actor.platform());
+        actors.push(actor);
+    }
+    let priority: Vec<PlatformNo> =
+        config.priority.iter().filter_map(|name| numbers.get(name.as_str()).copied()).collect();
+    let bootstrap = match config.bootstrap {
+        Bootstrap::SourceWins => {
+            event::Bootstrap::Source(numbers.get(config.source.as_str()).copied().unwrap_or_default())
+        }
+        Bootstrap::LatestWins => event::Bootstrap::Latest,
+        // `readiness` refuses it.
+        Bootstrap::Ask => return Err(Error::new(Code::ConfigUnsupported, "`bootstrap: ask` cannot be run yet")),
+    };
+    let rules = roster.rules(&config.name, &priority, bootstrap).await?;
+    Ok((actors, rules))
+}
+
+/// The schema of a collection: as configured, else as the source has it, else as another platform has it.
+async fn schema(config: &config::Dataset, collection: &Collection, members: &[Member]) -> Result<Schema> {
+    if let Some(schema) = collection.schema() {
+        return Ok(schema);
+    }
+    for member in members {
+        let place = place(config, collection, &member.name, None);
+        if let Some(found) = member.connector.schema(&place).await? {
+            return keyed(found, collection);
+        }
+    }
+    let text = "no platform has this collection, so its fields are not known; create it on the source, or give \
+                `fields` and `key`";
+    Err(Error::new(Code::TableMissing, text).at("dataset", &config.name).at("collection", &collection.name))
+}
+
+/// With the key the configuration names, if it names one.
+fn keyed(mut schema: Schema, collection: &Collection) -> Result<Schema> {
+    let Some(key) = &collection.key else { return Ok(schema) };
+    let index = |name: &String| {
+        schema.index_of(name).ok_or_else(|| {
+            let text = format!("the configured key names the field `{name}`, which the platform does not have");
+            Error::new(Code::ConfigInvalid, text).at("collection", &collection.name)
+        })
+    };
+    schema.key = key.iter().map(index).collect::<Result<_>>()?;
+    Ok(schema)
+}
+
+/// topic-6
+async fn create(log: &Opened, topics: &Topics, members: &[Member], compression: Compression) -> Result<()> {
+    let ledgers = members.iter().map(|member| topics.ledger(&member.name, 0));
+    let compacted = [topics.state(0), topics.conflicts(0)].into_iter().chain(ledgers);
+    let kept = [topics.dataset(0), topics.changes(0)];
+    let specs = kept.map(|at| (at, Cleanup::Keep)).into_iter().chain(compacted.map(|at| (at, Cleanup::Compact)));
+    for (Partition { topic, .. }, cleanup) in specs {
+        let partitions = topics.partitions;
+        log.coded.create(&TopicSpec { topic, partitions, cleanup, compression }).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Looks into a log: its topics, and the conflicts that were settled. The same for a running node
+//! (over HTTP) and for a command that opens the log itself.
+
+use super::dataset::topics;
+use super::log::Opened;
+use super::roster::Roster;
+use super::show;
+use crate::config::Config;
+use crate::event::{ActorId, Canonical, Conflict, Loser, Record, Schema, SchemaId, Side};
+use crate::runtime::clock::Clock;
+use crate::runtime::error::Result;
+use crate::topic::{Cleanup, Log, Partition};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A topic.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TopicInfo {
+    /// Its name.
+    pub topic: String,
+    /// Whether only the newest message per key stays.
+    pub compacted: bool,
+    /// The oldest and the next offset of each partition.
+    pub partitions: Vec<(u64, u64)>,
+}
+
+/// A conflict as it was settled.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ConflictInfo {
+    /// Dataset, collection, partition and version (resolve-7).
+    pub id: String,
+    /// The dataset.
+    pub dataset: String,
+    /// The collection.
+    pub collection: String,
+    /// The key, by its fields.
+    pub key: Value,
+    /// When it was settled, in milliseconds since 1970.
+    pub settled_ms: u64,
+    /// The rule that decided.
+    pub rule: String,
+    /// Version of the rules in force.
+    pub rules: u64,
+    /// The platform whose value stands, or `both`.
+    pub winner: String,
+    /// The platform whose value was displaced; it stands in full in `head` or `proposal`.
+    pub loser: Option<String>,
+    /// What both started from; null if it could not be found.
+    pub ancestor: Value,
+    /// What stood.
+    pub head: Value,
+    /// What came.
+    pub proposal: Value,
+    /// What is there from then on; null if it was deleted.
+    pub result: Value,
+}
+
+/// The topics of the log, by name.
+///
+/// # Errors
+/// As the log has them.
+pub async fn list_topics(log: &Opened) -> Result<Vec<TopicInfo>> {
+    let mut found = Vec::new();
+    for spec in log.raw.topics().await? {
+        let mut partitions = Vec::new();
+        for index in 0..spec.partitions {
+            let bounds = log.raw.bounds(&Partition::new(spec.topic.clone(), index)).await?;
+            partitions.push((bounds.low, bounds.high));
+        }
+        let compacted = spec.cleanup == Cleanup::Compact;
+        found.push(TopicInfo { topic: spec.topic.to_string(), compacted, partitions });
+    }
+    Ok(found)
+}
+
+/// The conflicts of all datasets, or of one, oldest first.
+///
+/// # Errors
+/// As the log has them.
+pub async fn list_conflicts(
+    log: &Opened,
+    clock: Arc<dyn Clock>,
+    config: &Config,
+    dataset: Option<&str>,
+) -> Result<Vec<ConflictInfo>> {
+    let roster = Roster::open(log.raw.clone(), clock, &log.prefix).await?;
+    let existing = log.raw.topics().await?;
+    let mut found = Vec::new();
+    for configured in config.datasets.iter().filter(|d| dataset.is_none_or(|name| d.name == name)) {
+        for (collection, topics) in configured.collections.iter().zip(topics(&log.prefix, configured)) {
+            let of = Shown { log, roster: &roster, dataset: &configured.name, collection: &collection.name };
+            let partitions = existing.iter().find(|spec| spec.topic == topics.conflicts(0).topic);
+            for index in 0..partitions.map_or(0, |spec| spec.partitions) {
+                of.read(&topics.conflicts(index), &mut found).await?;
+            }
+        }
+    }
+    found.sort_by_key(|conflict: &ConflictInfo| conflict.settled_ms);
+    Ok(found)
+}
+
+struct Shown<'a> {
+    log: &'a Opened,
+    roster: &'a Roster,
+    dataset: &'a str,
+    collection: &'a str,
+}
+
+impl Shown<'_> {
+    async fn read(&self, at: &Partition, found: &mut Vec<ConflictInfo>) -> Result<()> {
+        let bounds = self.log.coded.bounds(at).await?;
+        if bounds.low >= bounds.high {
+            return Ok(());
+        }
+        let mut reading = self.log.coded.read(at, bounds.low).await?;
+        while reading.offset() < bounds.high {
+            for delivered in reading.next(1000).await? {
+                let Some(Record::Conflict(version)) = delivered.payload.as_deref() else { continue };
+                let Some(conflict) = version.conflict.as_deref() else { continue };
+                let shown = self.conflict(at, delivered.time_ms, version, conflict).await?;
+                // At least once: a later copy of the same conflict says the same.
+                if !found.iter().any(|known| known.id == shown.id) {
+                    found.push(shown);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn conflict(
+        &self,
+        at: &Partition,
+        settled_ms: u64,
+        version: &Canonical,
+        conflict: &Conflict,
+    ) -> Result<ConflictInfo> {
+        let (head, proposal) = (self.name(conflict.head.by), self.name(conflict.proposal.by));
+        let (winner, loser) = match conflict.loser {
+            Loser::Head => (proposal, Some(head)),
+            Loser::Proposal => (head, Some(proposal)),
+            Loser::Neither => ("both".into(), None),
+        };
+        let some = [&conflict.head, &conflict.proposal].into_iter().find_map(|s| s.value.as_deref().map(|v| (s.schema, v)));
+        let key = match some {
+            Some((schema, row)) => show::key(&*self.schema(schema).await?, row),
+            None => json!(format!("{:?}", version.key)),
+        };
+        let ancestor = match &conflict.ancestor {
+            Some(side) => self.side(side).await?,
+            None => Value::Null,
+        };
+        let result = match &version.after {
+            Some(row) => show::row(&*self.schema(version.schema).await?, row),
+            None => Value::Null,
+        };
+        Ok(ConflictInfo {
+            id: format!("{}.{}.{}.{}", self.dataset, self.collection, at.index, version.seq),
+            dataset: self.dataset.into(),
+            collection: self.collection.into(),
+            key,
+            settled_ms,
+            rule: conflict.rule.to_string(),
+            rules: conflict.rules,
+            winner,
+            loser,
+            ancestor,
+            head: self.side(&conflict.head).await?,
+            proposal: self.side(&conflict.proposal).await?,
+            result,
+        })
+    }
+
+    async fn side(&self, side: &Side) -> Result<Value> {
+        let value = match &side.value {
+            Some(row) => show::row(&*self.schema(side.schema).await?, row),
+            None => Value::Null,
+        };
+        let at = side.ts.ms();
+        Ok(json!({"platform": self.name(side.by), "version": side.seq, "written_ms": at, "deleted": side.value.is_none(),
+                  "value": value}))
+    }
+
+    async fn schema(&self, id: SchemaId) -> Result<Arc<Schema>> {
+        self.log.coded.schema(id).await
+    }
+
+    fn name(&self, actor: ActorId) -> String {
+        if actor == ActorId::RESOLVER {
+            return "driftless".into();
+        }
+        self.roster.name_of(self.dataset, actor.platform()).map_or_else(|| format!("platform {actor}"), Into::into)
+    }
+}

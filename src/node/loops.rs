@@ -1,0 +1,350 @@
+//! From a dataset that is ready to its loops: a resolver per partition; per LOG platform one reader
+//! and a sink per partition; per HINT platform an agent per partition (claim-9). Each loop stands on
+//! its own: one that stops leaves the others running.
+
+use super::board::{Board, Post, Work};
+use super::dataset::{Dataset, Member, Ready, place};
+use super::hints::Fanout;
+use super::log::Opened as OpenLog;
+use super::tasks::Tasks;
+use crate::agent::{Agent, Part, Timing};
+use crate::apply::{ReaderTopics, Sink};
+use crate::capture::{Capture, Lane};
+use crate::config;
+use crate::connectors::contract::{self, BatchLimit, CollectionNo, LogPlatform, Opened, Scope, Store};
+use crate::event::{ActorId, Key};
+use crate::flow;
+use crate::resolve::policy::LastWriter;
+use crate::runtime::clock::Clock;
+use crate::runtime::error::{Error, Remedy, Result};
+use crate::runtime::progress::Progress;
+use crate::runtime::telemetry::{DatasetMeter, ERROR, PlatformMeter, count_error};
+use crate::settle::{Projection, Resolver};
+use crate::topic::{Log, Partition, Typed};
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+/// Milliseconds between a reader's checkpoints: a conflict on its platform waits for the next one (sink-4).
+const CHECKPOINT_EVERY_MS: u64 = 100;
+/// Milliseconds between a sink's looks at what waits.
+const RETRY_EVERY_MS: u64 = 20;
+/// Versions that may wait in a partition of a sink.
+const PENDING_MAX: usize = 10_000;
+/// Keys an agent works on together.
+const AGENT_BATCH_MAX: usize = 256;
+/// Bytes of a batch at most.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// When heads are written to S (resolve-4).
+const PROJECTION: Projection = Projection { versions_max: 100_000, every_ms: 600_000 };
+/// When agents act by themselves.
+const TIMING: Timing =
+    Timing { scan_every_ms: 600_000, mark_every_ms: 5_000, write_within_ms: 30_000, margin_ms: 120_000 };
+/// The pause before a loop that stopped at a single record tries again, in milliseconds.
+const BLOCKED_MS: u64 = 5_000;
+
+/// What the loops of a dataset share.
+#[derive(Clone)]
+pub(super) struct Loops {
+    pub(super) log: OpenLog,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) board: Arc<Board>,
+    pub(super) tasks: Tasks,
+}
+
+impl Loops {
+    /// Keeps a loop running for as long as its errors allow, and its post true.
+    pub(super) async fn tend<F>(&self, post: Arc<Post>, mut attempt: impl FnMut() -> F)
+    where
+        F: Future<Output = Result<Infallible>>,
+    {
+        loop {
+            let told = |error: &Error| tell(&post, error);
+            let error = flow::keep(&*self.clock, told, || {
+                post.trying();
+                attempt()
+            });
+            let error = error.await;
+            tell(&post, &error);
+            if error.remedy() == Remedy::Halt {
+                return;
+            }
+            // A single record is in the way: a person may put it right at any time.
+            self.clock.sleep_until(self.clock.now_ms() + BLOCKED_MS).await;
+        }
+    }
+
+    fn typed(&self) -> Arc<dyn Log<Typed>> {
+        Arc::new(self.log.coded.clone())
+    }
+
+    fn post(&self, dataset: &Arc<str>, platform: &Arc<str>, work: Work, input: Option<Partition>) -> Arc<Post> {
+        let progress = match work {
+            Work::Resolve => Progress::of_dataset(DatasetMeter::new(dataset, "last-write-wins")),
+            Work::Capture | Work::Apply | Work::Agent => Progress::of_platform(PlatformMeter::new(dataset, platform)),
+            Work::Prepare | Work::Open | Work::Hints | Work::Discard => Progress::default(),
+        };
+        self.board.post(Post { input, progress: Arc::new(progress), ..Post::new(dataset, platform, work) })
+    }
+
+    /// Starts everything of a dataset that is ready.
+    pub(super) fn start(&self, dataset: &Arc<Dataset>) {
+        let name: Arc<str> = dataset.config.name.as_str().into();
+        for ready in &dataset.collections {
+            for index in 0..ready.topics.partitions {
+                self.resolver(&name, ready, index, limit(dataset));
+            }
+        }
+        for (member, actor) in dataset.members.iter().zip(&dataset.actors) {
+            let platform = Platform {
+                loops: self.clone(),
+                dataset: dataset.clone(),
+                name: name.clone(),
+                member: member.clone(),
+                actor: *actor,
+            };
+            self.tasks.spawn(async move { platform.open().await });
+        }
+    }
+
+    fn resolver(&self, name: &Arc<str>, ready: &Ready, index: u32, limit: BatchLimit) {
+        let post = self.post(name, &"".into(), Work::Resolve, Some(ready.topics.changes(index)));
+        let resolver = Resolver {
+            log: self.typed(),
+            clock: self.clock.clone(),
+            parts: ready.topics.parts(index),
+            policy: Arc::new(LastWriter),
+            projection: PROJECTION,
+            progress: post.progress.clone(),
+        };
+        let loops = self.clone();
+        self.tasks.spawn(async move { loops.tend(post, || flow::resolve(&resolver, limit)).await });
+    }
+}
+
+/// An error is logged and counted here, once.
+fn tell(post: &Post, error: &Error) {
+    count_error(error.code);
+    let (dataset, platform, work) = (&*post.dataset, &*post.platform, post.work);
+    let partition = post.input.as_ref().map(tracing::field::display);
+    match error.remedy() {
+        // Another owner took over, or an append has to be looked up: part of normal work.
+        Remedy::Retry { after } if after.is_zero() => {
+            tracing::debug!(target: ERROR, dataset, platform, ?work, partition, %error, "taking over again");
+        }
+        Remedy::Retry { .. } => {
+            tracing::warn!(target: ERROR, dataset, platform, ?work, partition, ?error, "trying again");
+        }
+        Remedy::Park | Remedy::Halt => {
+            tracing::error!(target: ERROR, dataset, platform, ?work, partition, ?error, "stopped");
+        }
+    }
+    post.failed(error);
+}
+
+fn limit(dataset: &Dataset) -> BatchLimit {
+    let rows_max = usize::try_from(dataset.config.batch_size).unwrap_or(usize::MAX);
+    BatchLimit { rows_max, bytes_max: BATCH_BYTES_MAX }
+}
+
+/// The number of a collection, as connectors count.
+fn numbered(dataset: &Dataset) -> impl Iterator<Item = (CollectionNo, &Ready)> {
+    (0..).zip(&dataset.collections)
+}
+
+/// A platform in a dataset.
+#[derive(Clone)]
+struct Platform {
+    loops: Loops,
+    dataset: Arc<Dataset>,
+    name: Arc<str>,
+    member: Member,
+    actor: ActorId,
+}
+
+impl Platform {
+    /// Opens the platform, again and again until it can be, and starts its loops.
+    async fn open(self) {
+        let post = self.post(Work::Open, None);
+        loop {
+            post.trying();
+            let error = match self.try_open().await {
+                Ok(Opened::Log(platform)) => {
+                    post.done();
+                    return self.start_log(platform.into());
+                }
+                Ok(Opened::Hint(store)) => {
+                    post.done();
+                    return self.start_hint(store);
+                }
+                Err(error) => error,
+            };
+            tell(&post, &error);
+            let pause_ms = match error.remedy() {
+                Remedy::Retry { after } => u64::try_from(after.as_millis()).unwrap_or(BLOCKED_MS).max(1_000),
+                Remedy::Park => BLOCKED_MS,
+                Remedy::Halt => return,
+            };
+            self.loops.clock.sleep_until(self.loops.clock.now_ms() + pause_ms).await;
+        }
+    }
+
+    async fn try_open(&self) -> Result<Opened> {
+        let config = &self.dataset.config;
+        let places = config.collections.iter().zip(&self.dataset.collections);
+        let places = places.map(|(c, ready)| place(config, c, &self.member.name, Some(ready.schema.clone())));
+        let scope = Scope { dataset: config.name.clone(), collections: places.collect() };
+        // agent-7: what proves that a known platform's data are there is never made anew.
+        let mut known = false;
+        for ready in &self.dataset.collections {
+            for index in 0..ready.topics.partitions {
+                let ledger = ready.topics.ledger(&self.member.name, index);
+                known |= self.loops.log.coded.bounds(&ledger).await?.high > 0;
+            }
+        }
+        let connector = &self.member.connector;
+        if known { connector.reopen(&scope).await } else { connector.open(&scope).await }
+    }
+
+    fn post(&self, work: Work, input: Option<Partition>) -> Arc<Post> {
+        self.loops.post(&self.name, &self.member.name, work, input)
+    }
+
+    fn ledger(&self, ready: &Ready, index: u32) -> Partition {
+        ready.topics.ledger(&self.member.name, index)
+    }
+
+    /// All partitions of all collections.
+    fn lanes(&self) -> Vec<Lane> {
+        let of = |(collection, ready): (CollectionNo, &Ready)| {
+            let lane = |index| Lane {
+                collection,
+                changes: ready.topics.changes(index),
+                ledger: self.ledger(ready, index),
+            };
+            (0..ready.topics.partitions).map(lane).collect::<Vec<_>>()
+        };
+        numbered(&self.dataset).flat_map(of).collect()
+    }
+
+    fn start_log(&self, platform: Arc<dyn LogPlatform>) {
+        if self.member.part.proposes {
+            self.capture(platform.clone());
+        } else {
+            self.discard(platform.clone());
+        }
+        if self.member.part.receives {
+            for (collection, ready) in numbered(&self.dataset) {
+                for index in 0..ready.topics.partitions {
+                    self.sink(platform.clone(), collection, ready, index);
+                }
+            }
+        }
+    }
+
+    fn capture(&self, platform: Arc<dyn LogPlatform>) {
+        let post = self.post(Work::Capture, None);
+        let topics: Vec<_> = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
+        let lane_of = move |collection: CollectionNo, key: &Key| {
+            let (before, this) = topics.split_at(usize::from(collection).min(topics.len()));
+            let first: u32 = before.iter().map(|topics| topics.partitions).sum();
+            (first + this.first().map_or(0, |topics| topics.of(key))) as usize
+        };
+        let capture = Capture {
+            log: self.loops.typed(),
+            clock: self.loops.clock.clone(),
+            platform,
+            me: self.actor,
+            lanes: self.lanes(),
+            lane_of: Arc::new(lane_of),
+            schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
+            checkpoint_every_ms: CHECKPOINT_EVERY_MS,
+            progress: post.progress.clone(),
+        };
+        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
+        self.loops.tasks.spawn(async move { loops.tend(post, || flow::capture(&capture, limit)).await });
+    }
+
+    fn sink(&self, platform: Arc<dyn LogPlatform>, collection: CollectionNo, ready: &Ready, index: u32) {
+        let dataset = ready.topics.dataset(index);
+        let post = self.post(Work::Apply, Some(dataset.clone()));
+        let first = self.dataset.collections.first().unwrap_or(ready);
+        let reader = ReaderTopics { ledger: self.ledger(ready, index), marks: self.ledger(first, 0) };
+        let sink = Sink {
+            log: self.loops.typed(),
+            clock: self.loops.clock.clone(),
+            me: self.actor,
+            collection,
+            dataset: dataset.clone(),
+            reader: self.member.part.proposes.then_some(reader),
+            retry_every_ms: RETRY_EVERY_MS,
+            pending_max: PENDING_MAX,
+            progress: post.progress.clone(),
+        };
+        // A new incarnation begins anew.
+        let group = format!("{}.sink.{}.{}.{}", self.loops.log.prefix, self.name, self.member.name, self.actor);
+        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
+        self.loops.tasks.spawn(async move {
+            let attempt = || async {
+                let member = sink.log.join(&group, std::slice::from_ref(&dataset.topic)).await?;
+                flow::apply(&sink, &*platform, &*member, limit).await
+            };
+            loops.tend(post, attempt).await;
+        });
+    }
+
+    /// A platform that is only written still notes changes for a reader; nobody wants them.
+    fn discard(&self, platform: Arc<dyn LogPlatform>) {
+        let post = self.post(Work::Discard, None);
+        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
+        self.loops.tasks.spawn(async move {
+            let attempt = || async {
+                let mut reader = platform.reader(platform.position().await?).await?;
+                loop {
+                    let through = reader.next(limit).await?.through;
+                    reader.release(through).await?;
+                }
+            };
+            loops.tend(post, attempt).await;
+        });
+    }
+
+    fn start_hint(&self, store: Arc<dyn Store>) {
+        let topics = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
+        let fanout = Fanout::new(store, topics);
+        for (collection, ready) in numbered(&self.dataset) {
+            let (post, loops, pump) = (self.post(Work::Hints, None), self.loops.clone(), fanout.clone());
+            self.loops.tasks.spawn(async move { loops.tend(post, || pump.pump(collection)).await });
+            for index in 0..ready.topics.partitions {
+                self.agent(fanout.part(index), collection, ready, index);
+            }
+        }
+    }
+
+    fn agent(&self, store: Arc<dyn contract::Store>, collection: CollectionNo, ready: &Ready, index: u32) {
+        let topics = ready.topics.clone();
+        let dataset = topics.dataset(index);
+        let post = self.post(Work::Agent, Some(dataset.clone()));
+        let config::Part { proposes, receives, .. } = self.member.part;
+        let agent = Agent {
+            log: self.loops.typed(),
+            clock: self.loops.clock.clone(),
+            store,
+            me: self.actor,
+            collection,
+            schema: ready.schema.id,
+            index,
+            changes: topics.changes(index),
+            dataset,
+            ledger: self.ledger(ready, index),
+            owns: Arc::new(move |key| topics.of(key) == index),
+            timing: TIMING,
+            batch_max: AGENT_BATCH_MAX,
+            replay: false,
+            part: Part { proposes, receives },
+            progress: post.progress.clone(),
+        };
+        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
+        self.loops.tasks.spawn(async move { loops.tend(post, || flow::agent(&agent, limit)).await });
+    }
+}

@@ -1,0 +1,122 @@
+//! One process at work: from a checked configuration to running loops, and what it tells of itself.
+//! All state is in the log and on the platforms, so a node may die at any point: the next one takes
+//! over from there. It decides nothing about data; it opens, wires and watches.
+
+pub mod board;
+pub mod dataset;
+pub mod http;
+pub mod inspect;
+pub mod log;
+pub mod roster;
+
+mod hints;
+mod loops;
+mod show;
+mod tasks;
+
+use crate::config::Config;
+use crate::govern::{self, Party, Policy};
+use crate::runtime::clock::Clock;
+use crate::runtime::error::{Error, Result};
+use board::{Board, Post, Report, Work};
+use loops::Loops;
+use roster::Roster;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// A running node.
+pub struct Node {
+    config: Arc<Config>,
+    loops: Loops,
+}
+
+/// What may be asked of a running node, from any task.
+#[derive(Clone)]
+pub struct View {
+    /// What it runs.
+    pub config: Arc<Config>,
+    /// Its log.
+    pub log: log::Opened,
+    /// Its loops.
+    pub board: Arc<Board>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Node {
+    /// Opens the log and starts every dataset. What cannot start stays on the board with its reason,
+    /// and the rest runs.
+    ///
+    /// # Errors
+    /// If the log cannot be opened, or the policy forbids a flow.
+    pub async fn start(config: Arc<Config>, policy: &dyn Policy, clock: Arc<dyn Clock>) -> Result<Node> {
+        allowed(&config, policy)?;
+        let log = log::Opened::open(&config.log, clock.clone()).await?;
+        let roster = Roster::open(log.raw.clone(), clock.clone(), &config.log.prefix).await?;
+        let roster = Arc::new(Mutex::new(roster));
+        let loops = Loops { log, clock, board: Arc::default(), tasks: tasks::Tasks::new() };
+        for dataset in &config.datasets {
+            let post = loops.board.post(Post::new(&dataset.name.as_str().into(), &"".into(), Work::Prepare));
+            let members = dataset::members(&config, dataset)?;
+            let (name, config, roster, inner) = (dataset.name.clone(), config.clone(), roster.clone(), loops.clone());
+            loops.tasks.spawn(async move {
+                let attempt = || async {
+                    let Some(dataset) = config.dataset(&name) else { return std::future::pending().await };
+                    let compression = config.log.compression;
+                    let ready = dataset::prepare(&inner.log, &roster, dataset, members.clone(), compression).await?;
+                    post.done();
+                    inner.start(&Arc::new(ready));
+                    std::future::pending::<Result<Infallible>>().await
+                };
+                inner.tend(post.clone(), attempt).await;
+            });
+        }
+        Ok(Node { config, loops })
+    }
+
+    /// For those who ask.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View {
+            config: self.config.clone(),
+            log: self.loops.log.clone(),
+            board: self.loops.board.clone(),
+            clock: self.loops.clock.clone(),
+        }
+    }
+
+    /// Ends all loops and closes the log.
+    pub async fn stop(self) {
+        self.loops.tasks.end().await;
+    }
+}
+
+impl View {
+    /// The status now.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    pub async fn report(&self) -> Result<Report> {
+        self.board.report(&self.log.coded, &*self.clock).await
+    }
+
+    /// The conflicts of all datasets, or of one, oldest first.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn conflicts(&self, dataset: Option<&str>) -> Result<Vec<inspect::ConflictInfo>> {
+        inspect::list_conflicts(&self.log, self.clock.clone(), &self.config, dataset).await
+    }
+}
+
+/// The policy is asked again before anything is written.
+fn allowed(config: &Config, policy: &dyn Policy) -> Result<()> {
+    for dataset in &config.datasets {
+        let from = Party { name: &dataset.name, labels: &dataset.labels };
+        let receivers = dataset.platforms().filter_map(|name| config.platforms.get(name));
+        for platform in receivers.filter(|platform| dataset.part(platform).receives) {
+            govern::may_flow(policy, from, platform.party()).map_err(Error::from)?;
+        }
+    }
+    Ok(())
+}

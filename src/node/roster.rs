@@ -1,0 +1,283 @@
+//! Which platform has which number (who-7): kept in `__control`, written under a claim of the role
+//! `control`, so that two nodes never give one number twice. Numbers count from 1 within a dataset; a
+//! platform that was removed and comes back is a new incarnation. Nothing here is ever reused.
+
+use crate::event::{ActorId, Bootstrap, PlatformNo, Rules};
+use crate::runtime::clock::Clock;
+use crate::runtime::error::{Code, Error, Result};
+use crate::topic::{Cleanup, Compression, Log, Message, Partition, Raw, TopicSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A record of `__control`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Entry {
+    epoch: u64,
+    owner: u128,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "record")]
+enum What {
+    Claim,
+    Platform { dataset: String, platform: String, number: u16, incarnation: u16 },
+    Removed { dataset: String, platform: String },
+    Rules { dataset: String, version: u64, priority: Vec<u16>, bootstrap: Meeting },
+}
+
+/// `Bootstrap` as it is written here.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Meeting {
+    Policy,
+    Source(u16),
+    Latest,
+}
+
+/// A platform's place in a dataset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Seat {
+    number: u16,
+    incarnation: u16,
+    /// It was removed: the next time it is a new incarnation.
+    gone: bool,
+}
+
+/// What `__control` says.
+#[derive(Clone, Default, Debug)]
+struct Told {
+    owner: (u64, u128),
+    seats: BTreeMap<(String, String), Seat>,
+    rules: BTreeMap<String, Rules>,
+}
+
+/// The numbers of the platforms of all datasets under one prefix.
+pub struct Roster {
+    log: Arc<dyn Log<Raw>>,
+    clock: Arc<dyn Clock>,
+    at: Partition,
+    told: Told,
+    next: u64,
+    /// My claim, once I had to write.
+    mine: Option<(u64, u128)>,
+}
+
+impl Told {
+    /// The fold every reader runs: what counts is decided by the order of the records alone.
+    fn take(&mut self, entry: Entry) {
+        let stamp = (entry.epoch, entry.owner);
+        match entry.what {
+            What::Claim if entry.epoch > self.owner.0 => self.owner = stamp,
+            What::Claim => {}
+            _ if stamp != self.owner => {}
+            What::Platform { dataset, platform, number, incarnation } => {
+                self.seats.insert((dataset, platform), Seat { number, incarnation, gone: false });
+            }
+            What::Removed { dataset, platform } => {
+                if let Some(seat) = self.seats.get_mut(&(dataset, platform)) {
+                    seat.gone = true;
+                }
+            }
+            What::Rules { dataset, version, priority, bootstrap } => {
+                let priority = priority.into_iter().map(PlatformNo).collect();
+                let bootstrap = match bootstrap {
+                    Meeting::Policy => Bootstrap::Policy,
+                    Meeting::Source(number) => Bootstrap::Source(PlatformNo(number)),
+                    Meeting::Latest => Bootstrap::Latest,
+                };
+                self.rules.insert(dataset, Rules { version, priority, bootstrap });
+            }
+        }
+    }
+
+    fn seat(&self, dataset: &str, platform: &str) -> Option<Seat> {
+        self.seats.get(&(dataset.to_owned(), platform.to_owned())).copied()
+    }
+}
+
+impl Roster {
+    /// Reads what is there; creates the topic if it is missing.
+    ///
+    /// # Errors
+    /// As the log has them, or if a record cannot be understood.
+    pub async fn open(log: Arc<dyn Log<Raw>>, clock: Arc<dyn Clock>, prefix: &str) -> Result<Self> {
+        let topic: Arc<str> = format!("{prefix}.__control").into();
+        let (partitions, cleanup, compression) = (1, Cleanup::Compact, Compression::None);
+        log.create(&TopicSpec { topic: topic.clone(), partitions, cleanup, compression }).await?;
+        let at = Partition::new(topic, 0);
+        let mut roster = Roster { log, clock, at, told: Told::default(), next: 0, mine: None };
+        roster.read_on().await?;
+        Ok(roster)
+    }
+
+    /// The actor of a platform in a dataset, if it takes part.
+    #[must_use]
+    pub fn actor(&self, dataset: &str, platform: &str) -> Option<ActorId> {
+        let seat = self.told.seat(dataset, platform).filter(|seat| !seat.gone)?;
+        Some(ActorId::new(PlatformNo(seat.number), seat.incarnation))
+    }
+
+    /// The name of the platform with a number in a dataset.
+    #[must_use]
+    pub fn name_of(&self, dataset: &str, number: PlatformNo) -> Option<&str> {
+        let found = self.told.seats.iter().find(|((d, _), seat)| d == dataset && seat.number == number.0);
+        found.map(|((_, platform), _)| platform.as_str())
+    }
+
+    /// The actor of a platform in a dataset; it gets a number if it has none.
+    ///
+    /// # Errors
+    /// As the log has them, or if a dataset has no number left.
+    pub async fn seat(&mut self, dataset: &str, platform: &str) -> Result<ActorId> {
+        loop {
+            if let Some(actor) = self.actor(dataset, platform) {
+                return Ok(actor);
+            }
+            let seat = self.told.seat(dataset, platform);
+            let highest = self.told.seats.iter().filter(|((d, _), _)| d == dataset).map(|(_, s)| s.number).max();
+            let number = match seat {
+                Some(seat) => Some(seat.number),
+                None => highest.unwrap_or(0).checked_add(1),
+            };
+            let incarnation = seat.map_or(0, |seat| seat.incarnation).checked_add(1);
+            let (Some(number), Some(incarnation)) = (number, incarnation) else {
+                return Err(Error::new(Code::Unexpected, "all numbers of platforms are used up").at("dataset", dataset));
+            };
+            let (dataset, platform) = (dataset.to_owned(), platform.to_owned());
+            self.write(What::Platform { dataset, platform, number, incarnation }).await?;
+        }
+    }
+
+    /// A platform does not take part any more.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn remove(&mut self, dataset: &str, platform: &str) -> Result<()> {
+        while self.actor(dataset, platform).is_some() {
+            self.write(What::Removed { dataset: dataset.into(), platform: platform.into() }).await?;
+        }
+        Ok(())
+    }
+
+    /// The rules of a dataset with their version, which grows with every change.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn rules(&mut self, dataset: &str, priority: &[PlatformNo], bootstrap: Bootstrap) -> Result<Rules> {
+        loop {
+            let told = self.told.rules.get(dataset);
+            if let Some(rules) = told.filter(|r| r.priority == priority && r.bootstrap == bootstrap) {
+                return Ok(rules.clone());
+            }
+            let version = told.map_or(0, |rules| rules.version) + 1;
+            let bootstrap = match bootstrap {
+                Bootstrap::Policy => Meeting::Policy,
+                Bootstrap::Source(number) => Meeting::Source(number.0),
+                Bootstrap::Latest => Meeting::Latest,
+            };
+            let priority = priority.iter().map(|number| number.0).collect();
+            self.write(What::Rules { dataset: dataset.into(), version, priority, bootstrap }).await?;
+        }
+    }
+
+    /// Writes a record under my claim and reads on behind it; whether it counted shows in what is told.
+    async fn write(&mut self, what: What) -> Result<()> {
+        if self.mine.is_none_or(|mine| mine != self.told.owner) {
+            let (epoch, owner) = (self.told.owner.0 + 1, self.clock.fresh_id());
+            self.mine = Some((epoch, owner));
+            self.append(&Entry { epoch, owner, what: What::Claim }).await?;
+        }
+        let (epoch, owner) = self.mine.unwrap_or_default();
+        self.append(&Entry { epoch, owner, what }).await
+    }
+
+    async fn append(&mut self, entry: &Entry) -> Result<()> {
+        let text = serde_json::to_vec(entry)
+            .map_err(|error| Error::new(Code::Unexpected, "a control record cannot be written").caused_by(error))?;
+        // Unique per attempt, so that compaction takes no record that counts for one that does not (claim-6).
+        let key = [&entry.epoch.to_be_bytes()[..], &self.clock.fresh_id().to_be_bytes()].concat();
+        let message = Message { key: key.into(), payload: Some(Raw::from(text)) };
+        self.log.session().await?.append(&self.at, vec![message]).await?;
+        self.read_on().await
+    }
+
+    async fn read_on(&mut self) -> Result<()> {
+        let high = self.log.bounds(&self.at).await?.high;
+        if self.next >= high {
+            return Ok(());
+        }
+        let mut reading = self.log.read(&self.at, self.next).await?;
+        while reading.offset() < high {
+            for delivered in reading.next(1000).await? {
+                let Some(payload) = &delivered.payload else { continue };
+                let entry = serde_json::from_slice(payload).map_err(|error| {
+                    let text = "a control record cannot be understood: a later version of driftless may have written it";
+                    let error = Error::new(Code::RecordUndecodable, text).caused_by(error);
+                    error.at("topic", &self.at.topic).at("offset", delivered.offset)
+                })?;
+                self.told.take(entry);
+            }
+        }
+        self.next = reading.offset();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock::SystemClock;
+    use crate::topic::memory::MemoryLog;
+
+    async fn open(log: &MemoryLog<Raw>) -> Roster {
+        Roster::open(Arc::new(log.clone()), Arc::new(SystemClock), "p").await.unwrap()
+    }
+
+    fn log() -> MemoryLog<Raw> {
+        MemoryLog::new(Arc::new(SystemClock))
+    }
+
+    /// who-7
+    #[tokio::test]
+    async fn numbers_start_at_one_and_are_never_given_twice() {
+        let log = log();
+        let mut roster = open(&log).await;
+        let a = roster.seat("d", "a").await.unwrap();
+        let b = roster.seat("d", "b").await.unwrap();
+        assert_eq!((a.platform().0, b.platform().0, a.incarnation()), (1, 2, 1));
+        assert_eq!(roster.seat("other", "b").await.unwrap().platform().0, 1);
+        roster.remove("d", "b").await.unwrap();
+        assert_eq!(roster.actor("d", "b"), None);
+        let mut again = open(&log).await;
+        assert_eq!(again.seat("d", "c").await.unwrap().platform().0, 3);
+        let back = again.seat("d", "b").await.unwrap();
+        assert_eq!((back.platform().0, back.incarnation()), (2, 2));
+        assert_eq!(again.name_of("d", PlatformNo(3)), Some("c"));
+    }
+
+    /// who-7: the claim decides; what the older owner writes does not count.
+    #[tokio::test]
+    async fn of_two_nodes_that_give_numbers_at_once_only_one_counts() {
+        let log = log();
+        let (mut first, mut second) = (open(&log).await, open(&log).await);
+        first.seat("d", "a").await.unwrap();
+        let b = second.seat("d", "b").await.unwrap();
+        let c = first.seat("d", "c").await.unwrap();
+        assert_eq!((b.platform().0, c.platform().0), (2, 3));
+        assert_eq!(open(&log).await.seat("d", "b").await.unwrap(), b);
+    }
+
+    #[tokio::test]
+    async fn rules_get_a_new_version_when_they_change_and_only_then() {
+        let log = log();
+        let mut roster = open(&log).await;
+        let (one, two) = ([PlatformNo(1), PlatformNo(2)], [PlatformNo(2), PlatformNo(1)]);
+        assert_eq!(roster.rules("d", &one, Bootstrap::Latest).await.unwrap().version, 1);
+        assert_eq!(open(&log).await.rules("d", &one, Bootstrap::Latest).await.unwrap().version, 1);
+        assert_eq!(roster.rules("d", &two, Bootstrap::Latest).await.unwrap().version, 2);
+        assert_eq!(roster.rules("d", &one, Bootstrap::Source(PlatformNo(1))).await.unwrap().version, 3);
+    }
+}
