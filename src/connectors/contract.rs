@@ -419,4 +419,3 @@ pub struct Descriptor {
     /// Checks a configuration and makes the connector; performs no I/O.
     pub open: fn(settings: serde_json::Value, platform: &str) -> Result<Box<dyn Connector>>,
 }
-

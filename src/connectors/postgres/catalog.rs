@@ -144,7 +144,10 @@ impl Table {
         let unsupported = |text: String| Error::new(Code::SchemaUnsupported, text).at("table", &shown);
         for field in &wanted.fields {
             let Some(column) = self.index_of(&field.name).and_then(|i| self.columns.get(i)) else {
-                return Err(unsupported(format!("the table has no column \"{}\" for a field of the dataset", field.name)));
+                return Err(unsupported(format!(
+                    "the table has no column \"{}\" for a field of the dataset",
+                    field.name
+                )));
             };
             if !holds(&column.native, &field.ty) {
                 let text = "is of type {type}, which does not hold what the dataset has there";
@@ -156,7 +159,9 @@ impl Table {
         here.sort();
         there.sort();
         if here != there {
-            return Err(unsupported(format!("the table's key is {here:?}, the dataset's is {there:?}; they must be equal")));
+            return Err(unsupported(format!(
+                "the table's key is {here:?}, the dataset's is {there:?}; they must be equal"
+            )));
         }
         self.schema = wanted.clone();
         Ok(())
@@ -235,9 +240,12 @@ fn own_schema(place: &Place, namespace: &str, name: &str, columns: &[Column], ke
         let text = "the table has no primary key: add one, or a unique index on NOT NULL columns and REPLICA IDENTITY USING INDEX";
         return Err(Error::new(Code::TableWithoutKey, text).at("table", at));
     }
-    let odd = |c: &&Column| matches!(c.native, Native::Float(_) | Native::Array(_) | Native::Json(_) | Native::Interval | Native::TimeTz);
+    let odd = |c: &&Column| {
+        matches!(c.native, Native::Float(_) | Native::Array(_) | Native::Json(_) | Native::Interval | Native::TimeTz)
+    };
     if let Some(column) = key.iter().filter_map(|&i| columns.get(i)).find(odd) {
-        let text = format!("column \"{}\" of the key is of type {}, which has no exact key form", column.name, column.sql);
+        let text =
+            format!("column \"{}\" of the key is of type {}, which has no exact key form", column.name, column.sql);
         return Err(Error::new(Code::SchemaUnsupported, text).at("table", at));
     }
     let field = |c: &Column| Field { name: c.name.as_str().into(), ty: c.native.event_type(), nullable: !c.not_null };

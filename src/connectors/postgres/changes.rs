@@ -36,7 +36,9 @@ pub struct Collection {
 impl Tables {
     /// The collection of a number.
     pub fn get(&self, no: CollectionNo) -> Result<&Collection> {
-        self.list.get(usize::from(no)).ok_or_else(|| Error::new(Code::Unexpected, format!("there is no collection {no}")))
+        self.list
+            .get(usize::from(no))
+            .ok_or_else(|| Error::new(Code::Unexpected, format!("there is no collection {no}")))
     }
 
     /// The collection of a name in the ledger.
@@ -77,7 +79,8 @@ impl Translator {
             t.namespace == relation.namespace && t.name == relation.name
         });
         let columns = relation.columns.iter().map(|c| (&*c.name, c.ty));
-        let (bound, same) = match found.and_then(|i| Some((CollectionNo::try_from(i).ok()?, self.tables.list.get(i)?))) {
+        let (bound, same) = match found.and_then(|i| Some((CollectionNo::try_from(i).ok()?, self.tables.list.get(i)?)))
+        {
             Some((no, collection)) => {
                 let known = collection.table.columns.iter().map(|c| (&*c.name, c.ty));
                 let same = columns.eq(known) && relation.oid == collection.table.oid;
@@ -112,9 +115,9 @@ impl Translator {
 
     fn bound(&self, oid: Oid) -> Result<&Bound> {
         // A row of a table the log never described would be lost in silence otherwise.
-        self.relations
-            .get(&oid)
-            .ok_or_else(|| Error::new(Code::Unexpected, format!("the log holds a row of table {oid} before its description")))
+        self.relations.get(&oid).ok_or_else(|| {
+            Error::new(Code::Unexpected, format!("the log holds a row of table {oid} before its description"))
+        })
     }
 
     fn truncated(&self, oids: &[Oid]) -> Result<()> {
@@ -132,16 +135,18 @@ impl Translator {
             Bound::Other => Ok(()),
             Bound::Ledger => self.ledger_row(old, new, into),
             Bound::Observed => self.observed_row(new, into),
-            Bound::Data(no, table) => {
-                data_row(*no, table, old, new, into).map_err(|e| unreadable(&table.shown(), e))
-            }
+            Bound::Data(no, table) => data_row(*no, table, old, new, into).map_err(|e| unreadable(&table.shown(), e)),
         }
     }
 
     fn ledger_row(&self, old: Option<&Old>, new: Option<&Tuple>, into: &mut Vec<Change>) -> Result<()> {
         let broken = |e| unreadable("the ledger", e);
         let Some(tuple) = new.or(old.map(Old::tuple)) else { return Ok(()) };
-        let values: Vec<Value> = (0..).zip(&ledger::LEDGER).map(|(i, c)| value(&c.2, tuple.column(i))).collect::<Result<_, _>>().map_err(broken)?;
+        let values: Vec<Value> = (0..)
+            .zip(&ledger::LEDGER)
+            .map(|(i, c)| value(&c.2, tuple.column(i)))
+            .collect::<Result<_, _>>()
+            .map_err(broken)?;
         let (Some(Value::Text(name)), Some(Value::Bytes(key))) = (values.first(), values.get(2)) else {
             return Err(broken(Malformed("a row without collection or key")));
         };
@@ -158,7 +163,8 @@ impl Translator {
         let broken = |e| unreadable("the observed edits", e);
         let Some(tuple) = new else { return Ok(()) };
         let cell = |i: usize, native: &Native| value(native, tuple.column(i)).map_err(broken);
-        let (name, key, image) = (cell(0, &Native::Text)?, cell(1, &Native::Bytes)?, cell(3, &Native::Array(Box::new(Native::Text)))?);
+        let (name, key, image) =
+            (cell(0, &Native::Text)?, cell(1, &Native::Bytes)?, cell(3, &Native::Array(Box::new(Native::Text)))?);
         let (Value::Text(name), Value::Bytes(key)) = (name, key) else {
             return Err(broken(Malformed("a row without collection or key")));
         };
@@ -229,7 +235,9 @@ fn row(table: &Table, tuple: &Tuple) -> Result<Row, Malformed> {
 /// A large key that did not change stands in the old image only.
 fn fill_key(table: &Table, after: &mut Row, old: &Tuple) -> Result<(), Malformed> {
     for &field in &table.schema.key {
-        let (Some(slot @ Value::Unchanged), Some(&index)) = (after.0.get_mut(field), table.fields.get(field)) else { continue };
+        let (Some(slot @ Value::Unchanged), Some(&index)) = (after.0.get_mut(field), table.fields.get(field)) else {
+            continue;
+        };
         let column = table.columns.get(index).ok_or(Malformed("a column is missing"))?;
         *slot = value(&column.native, old.column(index))?;
     }
@@ -265,6 +273,8 @@ fn unreadable(table: &str, cause: Malformed) -> Error {
 /// The refusal of read-7, with the statement that repairs it.
 #[must_use]
 pub fn no_identity(table: &str) -> Error {
-    let text = format!("the table has REPLICA IDENTITY NOTHING: deletions would not be seen; run ALTER TABLE {table} REPLICA IDENTITY DEFAULT");
+    let text = format!(
+        "the table has REPLICA IDENTITY NOTHING: deletions would not be seen; run ALTER TABLE {table} REPLICA IDENTITY DEFAULT"
+    );
     Error::new(Code::SourceSettings, text).at("table", table)
 }

@@ -19,7 +19,10 @@ pub fn of_error(error: &Error) -> Finding {
 /// A table that is not there.
 #[must_use]
 pub fn missing(place: &Place) -> Finding {
-    let text = format!("collection {}: the table is not there, or the user may not see it; create it, or name it with on: {{ table: schema.name }}", place.name);
+    let text = format!(
+        "collection {}: the table is not there, or the user may not see it; create it, or name it with on: {{ table: schema.name }}",
+        place.name
+    );
     Finding { code: Code::TableMissing.as_str(), fatal: true, text }
 }
 
@@ -40,10 +43,17 @@ pub async fn server(session: &Session) -> Result<Vec<Finding>> {
     let text = |i: usize| row.get::<_, String>(i);
     let mut found = Vec::new();
     if text(0).parse().unwrap_or(0) < 140_000 {
-        found.push(Finding { code: Code::ConfigUnsupported.as_str(), fatal: true, text: "the server is older than Postgres 14; upgrade it".into() });
+        found.push(Finding {
+            code: Code::ConfigUnsupported.as_str(),
+            fatal: true,
+            text: "the server is older than Postgres 14; upgrade it".into(),
+        });
     }
     if text(1) != "logical" {
-        found.push(settings(true, format!("wal_level is {}; set wal_level = logical and restart the server (needed to capture)", text(1))));
+        found.push(settings(
+            true,
+            format!("wal_level is {}; set wal_level = logical and restart the server (needed to capture)", text(1)),
+        ));
     }
     if row.get::<_, i64>(2) < 2 {
         found.push(settings(false, "fewer than 2 replication slots are free; raise max_replication_slots (a first copy takes one more for a moment)".into()));
@@ -62,15 +72,25 @@ pub async fn server(session: &Session) -> Result<Vec<Finding>> {
         let text = format!("user {user} may not replicate (needed to capture); run ALTER ROLE \"{user}\" REPLICATION");
         found.push(Finding { code: Code::SourceDenied.as_str(), fatal: true, text });
     }
-    if row.get::<_, Option<bool>>(7) != Some(true) && session.batch_execute("SET session_replication_role = replica; RESET session_replication_role").await.is_err() {
-        let text = format!("user {user} may not set session_replication_role: triggers and foreign keys act on applied rows; to change that run GRANT SET ON PARAMETER session_replication_role TO \"{user}\" (15 and later)");
+    if row.get::<_, Option<bool>>(7) != Some(true)
+        && session
+            .batch_execute("SET session_replication_role = replica; RESET session_replication_role")
+            .await
+            .is_err()
+    {
+        let text = format!(
+            "user {user} may not set session_replication_role: triggers and foreign keys act on applied rows; to change that run GRANT SET ON PARAMETER session_replication_role TO \"{user}\" (15 and later)"
+        );
         found.push(Finding { code: Code::SourceDenied.as_str(), fatal: false, text });
     }
     if text(8) != "UTF8" {
         found.push(settings(true, format!("the database's encoding is {}; only UTF8 is supported", text(8))));
     }
     if !row.get::<_, bool>(9) {
-        let text = format!("user {user} may not create the ledger's schema and the publication; run GRANT CREATE ON DATABASE \"{}\" TO \"{user}\"", text(11));
+        let text = format!(
+            "user {user} may not create the ledger's schema and the publication; run GRANT CREATE ON DATABASE \"{}\" TO \"{user}\"",
+            text(11)
+        );
         found.push(Finding { code: Code::SourceDenied.as_str(), fatal: false, text });
     }
     Ok(found)
@@ -83,10 +103,18 @@ pub async fn table(session: &Session, table: &Table, config: &Checked) -> Result
         found.push(of_error(&no_identity(&table.shown())));
     }
     let name = literal(&table.quoted());
-    let rights = format!("SELECT concat_ws(', ', VARIADIC ARRAY(SELECT r FROM unnest(ARRAY['SELECT','INSERT','UPDATE','DELETE']) r WHERE NOT has_table_privilege({name}, r)))");
+    let rights = format!(
+        "SELECT concat_ws(', ', VARIADIC ARRAY(SELECT r FROM unnest(ARRAY['SELECT','INSERT','UPDATE','DELETE']) r WHERE NOT has_table_privilege({name}, r)))"
+    );
     let lacking = session.text(&rights).await?;
     if !lacking.is_empty() {
-        let text = format!("user {} lacks {lacking} on {}; run GRANT {lacking} ON {} TO \"{}\"", config.user, table.shown(), table.quoted(), config.user);
+        let text = format!(
+            "user {} lacks {lacking} on {}; run GRANT {lacking} ON {} TO \"{}\"",
+            config.user,
+            table.shown(),
+            table.quoted(),
+            config.user
+        );
         found.push(Finding { code: Code::SourceDenied.as_str(), fatal: true, text });
     }
     let statement = format!(
@@ -97,7 +125,10 @@ pub async fn table(session: &Session, table: &Table, config: &Checked) -> Result
     );
     let unfilled = session.text(&statement).await?;
     if !unfilled.is_empty() {
-        let text = format!("{}: columns {unfilled} are NOT NULL, have no default and are not part of the dataset: rows of others cannot be inserted", table.shown());
+        let text = format!(
+            "{}: columns {unfilled} are NOT NULL, have no default and are not part of the dataset: rows of others cannot be inserted",
+            table.shown()
+        );
         found.push(Finding { code: Code::SchemaUnsupported.as_str(), fatal: false, text });
     }
     Ok(found)
@@ -107,8 +138,17 @@ pub async fn table(session: &Session, table: &Table, config: &Checked) -> Result
 pub async fn slot(session: &Session, name: &str) -> Result<Vec<Finding>> {
     let statement = format!("SELECT wal_status FROM pg_replication_slots WHERE slot_name = {}", literal(name));
     Ok(match session.text(&statement).await?.as_str() {
-        "lost" => vec![Finding { code: Code::SourceIdentity.as_str(), fatal: true, text: format!("slot \"{name}\" has lost log it needed; start the platform anew (re-anchor)") }],
-        "unreserved" => vec![settings(false, format!("slot \"{name}\" is about to lose log it needs: let driftless catch up, or raise max_slot_wal_keep_size"))],
+        "lost" => vec![Finding {
+            code: Code::SourceIdentity.as_str(),
+            fatal: true,
+            text: format!("slot \"{name}\" has lost log it needed; start the platform anew (re-anchor)"),
+        }],
+        "unreserved" => vec![settings(
+            false,
+            format!(
+                "slot \"{name}\" is about to lose log it needs: let driftless catch up, or raise max_slot_wal_keep_size"
+            ),
+        )],
         _ => Vec::new(),
     })
 }

@@ -51,7 +51,8 @@ impl Session {
                 client
             }
         };
-        let settings: String = SESSION.iter().map(|(name, value)| format!("SET {name} = {};", literal(value))).collect();
+        let settings: String =
+            SESSION.iter().map(|(name, value)| format!("SET {name} = {};", literal(value))).collect();
         client.batch_execute(&settings).await.map_err(failure::of)?;
         Ok(Session { client, _task: task })
     }

@@ -10,17 +10,35 @@ use tokio_postgres::fallible_iterator::FallibleIterator as _;
 pub fn code(state: &str) -> (Code, &'static str) {
     match state {
         "57P01" | "57P02" | "57P03" | "53300" => (Code::SourceUnreachable, "the server takes no connections now"),
-        "42501" => (Code::SourceDenied, "the user lacks a right; `doctor` lists the statements that grant what is needed"),
+        "42501" => {
+            (Code::SourceDenied, "the user lacks a right; `doctor` lists the statements that grant what is needed")
+        }
         "3D000" => (Code::ConfigInvalid, "the database does not exist; check `database`"),
         "3F000" | "42P01" => (Code::TableMissing, "a table or schema is not there"),
-        "42704" => (Code::SourceIdentity, "the slot or publication is gone: what was committed since cannot be read; start the platform anew (re-anchor)"),
-        "58P01" => (Code::SourceIdentity, "the server has removed log that was still needed; start the platform anew (re-anchor)"),
-        "55006" => (Code::StoreBusy, "the slot is in use by another connection: an old one ends by wal_sender_timeout; is a second process running?"),
+        "42704" => (
+            Code::SourceIdentity,
+            "the slot or publication is gone: what was committed since cannot be read; start the platform anew (re-anchor)",
+        ),
+        "58P01" => (
+            Code::SourceIdentity,
+            "the server has removed log that was still needed; start the platform anew (re-anchor)",
+        ),
+        "55006" => (
+            Code::StoreBusy,
+            "the slot is in use by another connection: an old one ends by wal_sender_timeout; is a second process running?",
+        ),
         "40001" | "40P01" | "55P03" => (Code::StoreBusy, "rows are locked by others"),
-        "55000" => (Code::SourceSettings, "the server is not set up for this: wal_level must be logical, and the slot usable"),
-        "53400" => (Code::SourceSettings, "all replication slots or senders are in use: raise max_replication_slots and max_wal_senders"),
+        "55000" => {
+            (Code::SourceSettings, "the server is not set up for this: wal_level must be logical, and the slot usable")
+        }
+        "53400" => (
+            Code::SourceSettings,
+            "all replication slots or senders are in use: raise max_replication_slots and max_wal_senders",
+        ),
         "53100" => (Code::DiskFull, "the server's disk is full"),
-        "42703" | "42804" | "42846" | "428C9" => (Code::SchemaUnsupported, "the table is not as it was when the work began; restart to take its new form"),
+        "42703" | "42804" | "42846" | "428C9" => {
+            (Code::SchemaUnsupported, "the table is not as it was when the work began; restart to take its new form")
+        }
         _ => match state.get(..2) {
             Some("08" | "53") => (Code::SourceUnreachable, "the connection to the server is broken"),
             Some("28") => (Code::SourceDenied, "the server refuses the login: check user, password and pg_hba.conf"),
@@ -39,6 +57,11 @@ pub fn of(error: tokio_postgres::Error) -> Error {
     }
     let text = error.to_string();
     let refused = text.contains("authentication") || text.contains("password");
+    let certificate = |s: &std::io::Error| s.kind() == std::io::ErrorKind::InvalidData;
+    if error.source().and_then(|s| s.downcast_ref()).is_some_and(certificate) {
+        let text = "no encrypted connection: the server's certificate is not trusted; check sslrootcert, the host name and sslmode";
+        return Error::new(Code::SourceDenied, text).caused_by(error);
+    }
     let io = error.source().is_some_and(|s| s.is::<std::io::Error>()) || error.is_closed();
     let (code, doing) = match (refused, io) {
         (true, _) => (Code::SourceDenied, "the login failed: check user and password"),

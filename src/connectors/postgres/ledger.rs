@@ -71,8 +71,17 @@ pub fn name(dataset: &str, collection: &str) -> String {
 /// Which collection, which key, and what the ledger says of it; from the values of `LEDGER`.
 #[must_use]
 pub fn read(values: &[Value]) -> Option<(&str, Key, LedgerEntry)> {
-    let [Value::Text(collection), _, Value::Bytes(key), Value::Int(seq), Value::Bytes(vv), Value::Bytes(fp), Value::Int(ts), Value::Bool(tomb), Value::Int(schema)] =
-        values
+    let [
+        Value::Text(collection),
+        _,
+        Value::Bytes(key),
+        Value::Int(seq),
+        Value::Bytes(vv),
+        Value::Bytes(fp),
+        Value::Int(ts),
+        Value::Bool(tomb),
+        Value::Int(schema),
+    ] = values
     else {
         return None;
     };
@@ -148,7 +157,9 @@ mod tests {
     #[test]
     fn the_partition_is_the_one_kafka_chooses() {
         // From the table in Apache Kafka's own tests of murmur2, masked to be positive.
-        for (key, hash) in [("21", -973_932_308i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)] {
+        for (key, hash) in
+            [("21", -973_932_308i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)]
+        {
             let whole = u32::try_from(hash & 0x7fff_ffff).unwrap();
             assert_eq!(partition(&Bytes::from(key), 1 << 30), i32::try_from(whole % (1 << 30)).unwrap(), "{key}");
         }
@@ -156,7 +167,9 @@ mod tests {
 
     #[test]
     fn a_vector_is_read_back() {
-        let vv: Vv = [Dot { actor: ActorId(65_537), ctr: 9 }, Dot { actor: ActorId(131_073), ctr: u64::MAX }].into_iter().collect();
+        let vv: Vv = [Dot { actor: ActorId(65_537), ctr: 9 }, Dot { actor: ActorId(131_073), ctr: u64::MAX }]
+            .into_iter()
+            .collect();
         assert_eq!(read_vv(&write_vv(&vv)), Some(vv));
         assert_eq!(read_vv(&[1, 2, 3]), None);
     }

@@ -163,7 +163,9 @@ fn read_key_field(ty: &Type, c: &mut Cursor<'_>) -> Result<Value, Malformed> {
             let length = usize::try_from(read_long(c)?).map_err(|_| Malformed("a key"))?;
             Value::Bytes(c.take(length)?)
         }
-        Type::Uuid => Value::Uuid(*uuid::Uuid::try_parse(text(c)?.as_str()).map_err(|_| Malformed("a key"))?.as_bytes()),
+        Type::Uuid => {
+            Value::Uuid(*uuid::Uuid::try_parse(text(c)?.as_str()).map_err(|_| Malformed("a key"))?.as_bytes())
+        }
         Type::Decimal => Value::Decimal(text(c)?.as_str().parse().map_err(|_| Malformed("a key"))?),
         _ => return Err(Malformed("a key of a type that has no key form")),
     })

@@ -6,6 +6,7 @@ use super::changes::{Collection, Tables, no_identity};
 use super::check;
 use super::client::{Session, quoted};
 use super::config::Checked;
+use super::ledger;
 use super::position::{read_lsn, write_lsn};
 use super::reader::LogReader;
 use super::rows::Sink;
@@ -13,7 +14,6 @@ use super::setup::{Setup, Slot, identify};
 use super::snapshot::TableSnapshot;
 use super::wire::connection::Connection;
 use super::wire::pump::Pump;
-use super::ledger;
 use crate::connectors::contract::{
     CollectionNo, Connector, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };

@@ -9,7 +9,8 @@ pub fn read_lsn(text: &str) -> Result<u64> {
     let parts = text.split_once('/').and_then(|(high, low)| {
         Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
     });
-    parts.ok_or_else(|| Error::new(Code::Unexpected, "the server sent a log position that is none").at("position", text))
+    parts
+        .ok_or_else(|| Error::new(Code::Unexpected, "the server sent a log position that is none").at("position", text))
 }
 
 /// Writes a position as the server does.

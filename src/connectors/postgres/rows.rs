@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
 
 /// A writer with a connection of its own.
 pub struct Sink {
@@ -152,7 +152,8 @@ fn number(row: &tokio_postgres::Row) -> Result<usize> {
 fn read_ledger(answer: &[tokio_postgres::Row]) -> Result<HashMap<usize, LedgerEntry>> {
     let one = |row: &tokio_postgres::Row| {
         let entry = ledger::of_row(row, 1);
-        let entry = entry.ok_or_else(|| Error::new(Code::LogCorrupt, "the ledger holds a row that driftless did not write"))?;
+        let entry =
+            entry.ok_or_else(|| Error::new(Code::LogCorrupt, "the ledger holds a row that driftless did not write"))?;
         Ok((number(row)?, entry))
     };
     answer.iter().map(one).collect()
@@ -179,7 +180,8 @@ impl Rows for Sink {
     async fn ledger(&mut self, collection: CollectionNo, keys: &[Key]) -> Result<Vec<Option<LedgerEntry>>> {
         let statements = self.statements(collection).await?;
         let name = &self.tables.get(collection)?.ledger_name;
-        let answer = self.session.query(&statements.ledger_read, &[name, &bytes_of(keys)]).await.map_err(failure::of)?;
+        let answer =
+            self.session.query(&statements.ledger_read, &[name, &bytes_of(keys)]).await.map_err(failure::of)?;
         let mut found = read_ledger(&answer)?;
         Ok((0..keys.len()).map(|i| found.remove(&i)).collect())
     }

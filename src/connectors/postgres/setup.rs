@@ -44,7 +44,8 @@ impl Setup<'_> {
     pub async fn capture(&self, session: &Session, tables: &Tables, identity: &Identity) -> Result<Slot> {
         let level = session.text("SHOW wal_level").await?;
         if level != "logical" {
-            let text = format!("wal_level is {level}; set wal_level = logical in postgresql.conf and restart the server");
+            let text =
+                format!("wal_level is {level}; set wal_level = logical in postgresql.conf and restart the server");
             return Err(self.wrong(Code::SourceSettings, text));
         }
         self.publication(session, tables).await?;
@@ -84,14 +85,17 @@ impl Setup<'_> {
         if slot.confirmed > needed {
             let text = format!(
                 "slot \"{}\" begins at {}, behind the last checkpoint {}: it was made anew, or somebody else has moved it, and what lies between is lost; start the platform anew (re-anchor)",
-                self.config.slot_of(self.dataset), write_lsn(slot.confirmed), write_lsn(from.commit)
+                self.config.slot_of(self.dataset),
+                write_lsn(slot.confirmed),
+                write_lsn(from.commit)
             );
             return Err(self.wrong(Code::SourceIdentity, text));
         }
         if from.commit > now {
             let text = format!(
                 "the server's log ends at {}, before the last checkpoint {}: it was restored from a copy, or a standby took over without everything; start the platform anew (re-anchor)",
-                write_lsn(now), write_lsn(from.commit)
+                write_lsn(now),
+                write_lsn(from.commit)
             );
             return Err(self.wrong(Code::SourceIdentity, text));
         }
@@ -99,7 +103,10 @@ impl Setup<'_> {
     }
 
     async fn known(&self, session: &Session) -> Result<Option<(Identity, String)>> {
-        let statement = format!("SELECT system, timeline, slot FROM {}.source WHERE dataset = $1", quoted(&self.config.ledger_schema));
+        let statement = format!(
+            "SELECT system, timeline, slot FROM {}.source WHERE dataset = $1",
+            quoted(&self.config.ledger_schema)
+        );
         let row = session.query_opt(&statement, &[&self.dataset]).await.map_err(failure::of)?;
         Ok(row.map(|row| (Identity { system: row.get(0), timeline: row.get(1) }, row.get(2))))
     }
@@ -111,7 +118,9 @@ impl Setup<'_> {
         let Some(row) = session.query_opt(statement, &[&name]).await.map_err(failure::of)? else { return Ok(None) };
         let (plugin, database, status): (String, String, String) = (row.get(0), row.get(1), row.get(2));
         if plugin != "pgoutput" || row.get::<_, Option<bool>>(4) != Some(true) {
-            let text = format!("slot \"{name}\" exists for something else (plugin {plugin}, database {database}); choose another `slot`");
+            let text = format!(
+                "slot \"{name}\" exists for something else (plugin {plugin}, database {database}); choose another `slot`"
+            );
             return Err(self.wrong(Code::SourceSettings, text));
         }
         if status == "lost" {
@@ -129,7 +138,9 @@ impl Setup<'_> {
 
     async fn create_slot(&self, session: &Session, name: &str) -> Result<Slot> {
         if !self.config.create {
-            let text = format!("slot \"{name}\" is missing and `create` is false; run SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')");
+            let text = format!(
+                "slot \"{name}\" is missing and `create` is false; run SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')"
+            );
             return Err(self.wrong(Code::SourceSettings, text));
         }
         let statement = format!("SELECT lsn FROM pg_create_logical_replication_slot({}, 'pgoutput')", literal(name));
@@ -160,7 +171,10 @@ impl Setup<'_> {
         );
         let Some(found) = found else {
             if !self.config.create {
-                return Err(self.wrong(Code::SourceSettings, format!("the publication is missing and `create` is false; run {create}")));
+                return Err(self.wrong(
+                    Code::SourceSettings,
+                    format!("the publication is missing and `create` is false; run {create}"),
+                ));
             }
             return session.batch_execute(&create).await.map_err(failure::of);
         };
@@ -200,7 +214,9 @@ impl Setup<'_> {
         if session.text(&statement).await? == "0" {
             return Ok(());
         }
-        let text = format!("publication \"{name}\" has row filters: changes would be missing; remove the filters, or give the dataset its own `publication`");
+        let text = format!(
+            "publication \"{name}\" has row filters: changes would be missing; remove the filters, or give the dataset its own `publication`"
+        );
         Err(self.wrong(Code::SourceSettings, text))
     }
 
@@ -228,7 +244,11 @@ impl Setup<'_> {
             if let Err(e) = session.batch_execute(&step).await {
                 let reason = failure::reason(&e);
                 let code = failure::of(e).code.as_str();
-                findings.push(Finding { code, fatal: false, text: format!("could not be removed: {reason}; the statement was: {step}") });
+                findings.push(Finding {
+                    code,
+                    fatal: false,
+                    text: format!("could not be removed: {reason}; the statement was: {step}"),
+                });
             }
         }
         Ok(findings)

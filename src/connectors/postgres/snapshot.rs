@@ -34,7 +34,12 @@ pub struct TableSnapshot {
 
 impl TableSnapshot {
     /// Begins behind `after`.
-    pub async fn open(config: &Checked, no: CollectionNo, collection: &Collection, after: Option<&Key>) -> Result<Self> {
+    pub async fn open(
+        config: &Checked,
+        no: CollectionNo,
+        collection: &Collection,
+        after: Option<&Key>,
+    ) -> Result<Self> {
         let mut exporter = Connection::open(config).await?;
         let name = format!("driftless_copy_{}", uuid::Uuid::new_v4().simple());
         let rows = exporter
@@ -47,7 +52,8 @@ impl TableSnapshot {
         };
         let position = Position::end_of(read_lsn(&point)?);
         let session = Session::open(config).await?;
-        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", literal(&snapshot));
+        let begin =
+            format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", literal(&snapshot));
         session.batch_execute(&begin).await.map_err(failure::of)?;
         // The transaction holds the snapshot now; the slot may go, so that it keeps no log.
         drop(exporter);
@@ -120,11 +126,14 @@ fn statement(collection: &Collection, after: Option<&Key>, with_time: bool) -> R
     let behind = match after {
         None => String::new(),
         Some(after) => {
-            let broken = |e: Malformed| Error::new(Code::Unexpected, "the place of a first copy is not a key of the table").caused_by(e);
+            let broken = |e: Malformed| {
+                Error::new(Code::Unexpected, "the place of a first copy is not a key of the table").caused_by(e)
+            };
             let values = table.read_key(after).map_err(broken)?;
-            let written = table.key_columns().zip(&values).map(|(column, value)| {
-                Ok(format!("{}::{}", literal(&column.native.write_text(value)?), column.sql))
-            });
+            let written = table
+                .key_columns()
+                .zip(&values)
+                .map(|(column, value)| Ok(format!("{}::{}", literal(&column.native.write_text(value)?), column.sql)));
             let written = written.collect::<Result<Vec<_>, Malformed>>().map_err(broken)?;
             format!(" WHERE ({}) > ({})", key.join(", "), written.join(", "))
         }

@@ -18,9 +18,10 @@ pub fn readable(column: &Column, alias: &str) -> String {
     if column.native.has_binary() { name } else { printed(&name) }
 }
 
-/// An expression as the server prints it; a cast to text is something else for some types (inet).
+/// An expression as the server prints it. A cast to text is something else for some types (inet), and
+/// a composite value of nulls `IS NULL` without being null.
 fn printed(expression: &str) -> String {
-    format!("CASE WHEN {expression} IS NOT NULL THEN format('%s', {expression}) END")
+    format!("CASE WHEN num_nonnulls({expression}) = 1 THEN format('%s', {expression}) END")
 }
 
 /// Reads a value that was selected by `readable`.
@@ -65,12 +66,15 @@ impl Texts {
         // that the reader can know it again by its fingerprint (read-1).
         let set = table.field_columns().enumerate().filter(|(_, c)| !c.always);
         let set: Vec<String> = set.map(|(i, c)| format!("{} = {}", quoted(&c.name), cast(i, c))).collect();
-        let set = if set.is_empty() { format!("{0} = t.{0}", columns.first().map_or("", |c| c)) } else { set.join(", ") };
+        let set =
+            if set.is_empty() { format!("{0} = t.{0}", columns.first().map_or("", |c| c)) } else { set.join(", ") };
         let conflict: Vec<String> = table.key_columns().map(|c| quoted(&c.name)).collect();
         let image: Vec<String> = table.field_columns().map(|c| printed(&format!("t.{}", quoted(&c.name)))).collect();
-        let there = table.key_columns().next().map_or_else(String::new, |c| format!("t.{} IS NOT NULL", quoted(&c.name)));
+        let there =
+            table.key_columns().next().map_or_else(String::new, |c| format!("t.{} IS NOT NULL", quoted(&c.name)));
         let keyed = unnest(table.key_columns(), 3);
-        let (numbered, joined) = (format!("{keys} WITH ORDINALITY AS k({key_names}, i)"), format!("JOIN {t} t ON {on}"));
+        let (numbered, joined) =
+            (format!("{keys} WITH ORDINALITY AS k({key_names}, i)"), format!("JOIN {t} t ON {on}"));
         Texts {
             lock: format!("SELECT k.i, {read} FROM {numbered} {joined} ORDER BY k.i FOR UPDATE OF t SKIP LOCKED"),
             read: format!("SELECT k.i, {read} FROM {numbered} {joined}"),

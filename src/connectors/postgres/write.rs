@@ -190,7 +190,9 @@ impl Batch<'_> {
             Ok(Fit::Exact) => return Ok(Written::Done),
             Ok(Fit::Moved) => return Ok(Written::Dirty),
             Ok(Fit::Bent) => {
-                return Ok(Written::Refused("the server would store a value in another form than the dataset has it".into()));
+                return Ok(Written::Refused(
+                    "the server would store a value in another form than the dataset has it".into(),
+                ));
             }
             Err(error) => error,
         };
@@ -228,10 +230,11 @@ impl Batch<'_> {
         if planned.is_empty() {
             return Ok(0);
         }
-        let value = |p: &&'_ Planned, i: usize| p.version.after.as_ref().and_then(|row| row.get(i).cloned()).unwrap_or(Value::Null);
-        let columns: Vec<Vec<Value>> = (0..self.collection.table.fields.len())
-            .map(|i| planned.iter().map(|p| value(p, i)).collect())
-            .collect();
+        let value = |p: &&'_ Planned, i: usize| {
+            p.version.after.as_ref().and_then(|row| row.get(i).cloned()).unwrap_or(Value::Null)
+        };
+        let columns: Vec<Vec<Value>> =
+            (0..self.collection.table.fields.len()).map(|i| planned.iter().map(|p| value(p, i)).collect()).collect();
         let table = &self.collection.table;
         let sent: Vec<Sent<'_>> = table.field_columns().zip(&columns).map(|(c, v)| Sent::new(c, v.iter())).collect();
         let parameters: Vec<Parameter<'_>> = sent.iter().map(|s| s as Parameter<'_>).collect();

@@ -39,10 +39,14 @@ async fn every_kind_of_change_comes_in_commit_order_with_its_ordinal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_value_that_did_not_change_is_unchanged_and_never_null() {
-    let setup = "CREATE TABLE item (id int PRIMARY KEY, big text, small text); ALTER TABLE item ALTER big SET STORAGE EXTERNAL";
+    let setup =
+        "CREATE TABLE item (id int PRIMARY KEY, big text, small text); ALTER TABLE item ALTER big SET STORAGE EXTERNAL";
     let db = Db::new(setup).await;
     let (_, mut reader) = db.reading(&["item"]).await;
-    db.run("INSERT INTO item VALUES (1, repeat('x', 9000), 'a'); UPDATE item SET small = 'b'; UPDATE item SET big = NULL").await;
+    db.run(
+        "INSERT INTO item VALUES (1, repeat('x', 9000), 'a'); UPDATE item SET small = 'b'; UPDATE item SET big = NULL",
+    )
+    .await;
     let changes = read(&mut *reader, 3).await;
     assert_eq!(row(&changes[1]).1.unwrap().get(1), Some(&Value::Unchanged));
     assert_eq!(row(&changes[2]).1.unwrap().get(1), Some(&Value::Null));
@@ -66,13 +70,19 @@ async fn a_streamed_transaction_is_whole_without_what_was_rolled_back() {
     let from = platform.position().await.unwrap();
     let mut reader = platform.reader(from).await.unwrap();
     db.run("BEGIN; INSERT INTO item SELECT i, repeat('x', 200) FROM generate_series(1, 2000) i").await;
-    db.run("SAVEPOINT s; INSERT INTO item SELECT i, repeat('y', 200) FROM generate_series(3000, 5000) i; ROLLBACK TO s").await;
-    db.run("SAVEPOINT s2; INSERT INTO item SELECT i, repeat('z', 200) FROM generate_series(6000, 7000) i; RELEASE s2").await;
+    db.run(
+        "SAVEPOINT s; INSERT INTO item SELECT i, repeat('y', 200) FROM generate_series(3000, 5000) i; ROLLBACK TO s",
+    )
+    .await;
+    db.run("SAVEPOINT s2; INSERT INTO item SELECT i, repeat('z', 200) FROM generate_series(6000, 7000) i; RELEASE s2")
+        .await;
     let other = session(db.settings.clone()).await;
     other.batch_execute("INSERT INTO public.item VALUES (-1, 'meanwhile')").await.unwrap();
     db.run("COMMIT").await;
     // Streaming did happen, or this test shows nothing.
-    let statement = format!("SELECT (stream_txns > 0)::text FROM pg_stat_replication_slots WHERE slot_name = 'driftless_{database}'");
+    let statement = format!(
+        "SELECT (stream_txns > 0)::text FROM pg_stat_replication_slots WHERE slot_name = 'driftless_{database}'"
+    );
     let limit = BatchLimit { rows_max: 700, bytes_max: 1 << 20 };
     let (mut next_ordinal, mut ids, mut through) = (0, Vec::new(), from);
     while ids.len() < 3002 {
@@ -122,7 +132,8 @@ async fn the_slot_moves_only_as_far_as_was_released() {
     let (second, _) = read_until(&mut *reader, |t| t.len() == 1).await;
     assert_eq!(db.confirmed().await, began);
     reader.release(first).await.unwrap();
-    let slot = format!("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'driftless_{}'", db.dataset);
+    let slot =
+        format!("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'driftless_{}'", db.dataset);
     until(&db.sql, &slot, &super::super::position::write_lsn(first.commit)).await;
     // The inside of a transaction is no place to begin again from.
     reader.release(Position::new(second[0].commit, 0)).await.unwrap();
@@ -137,7 +148,10 @@ async fn a_stuck_reader_still_answers_the_server() {
     let (_, mut reader) = db.reading(&["item"]).await;
     // Far more than the queue and the sockets hold.
     for part in 0..10 {
-        db.run(&format!("INSERT INTO item SELECT {part} * 1000 + i, repeat(md5(i::text), 100) FROM generate_series(1, 1000) i")).await;
+        db.run(&format!(
+            "INSERT INTO item SELECT {part} * 1000 + i, repeat(md5(i::text), 100) FROM generate_series(1, 1000) i"
+        ))
+        .await;
     }
     db.run("SELECT pg_sleep(4)").await;
     assert_eq!(read(&mut *reader, 10_000).await.len(), 10_000);
@@ -171,7 +185,11 @@ async fn a_killed_sender_costs_nothing() {
     let (platform, mut reader) = db.reading(&["item"]).await;
     db.run("INSERT INTO item SELECT generate_series(1, 10)").await;
     let (_, through) = read_until(&mut *reader, |t| t.len() == 1).await;
-    db.run(&format!("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'driftless_{}'", db.dataset)).await;
+    db.run(&format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'driftless_{}'",
+        db.dataset
+    ))
+    .await;
     db.run("INSERT INTO item SELECT generate_series(11, 20)").await;
     let error = read_error(&mut *reader).await;
     assert_eq!(error.kind(), crate::runtime::error::Kind::Transient, "{error:?}");
@@ -182,7 +200,10 @@ async fn a_killed_sender_costs_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_and_the_log_behind_it_are_the_table() {
-    let db = Db::new("CREATE TABLE item (id int PRIMARY KEY, v int); INSERT INTO item SELECT i, 0 FROM generate_series(1, 500) i").await;
+    let db = Db::new(
+        "CREATE TABLE item (id int PRIMARY KEY, v int); INSERT INTO item SELECT i, 0 FROM generate_series(1, 500) i",
+    )
+    .await;
     let platform = db.open(&["item"]).await;
     let settings = db.settings.clone();
     let writer = tokio::task::JoinSet::from_iter([async move {
@@ -248,5 +269,8 @@ async fn partitioned_tables_and_tables_of_other_schemas_are_captured() {
         other => panic!("{other:?}"),
     };
     // Generated columns are no part of the record.
-    assert_eq!(changes.iter().map(of).collect::<Vec<_>>(), [(0, Some(1)), (0, Some(1)), (1, Some(2)), (0, None), (0, Some(1))]);
+    assert_eq!(
+        changes.iter().map(of).collect::<Vec<_>>(),
+        [(0, Some(1)), (0, Some(1)), (1, Some(2)), (0, None), (0, Some(1))]
+    );
 }

@@ -38,7 +38,7 @@ max_replication_slots = 50
 $EXTRA
 CONF
 if command -v openssl >/dev/null; then
-  openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+  openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
     -keyout "$D/data/server.key" -out "$D/data/server.crt" >/dev/null 2>&1
   chmod 600 "$D/data/server.key"; cp "$D/data/server.crt" "$D/root.crt"; chmod 644 "$D/root.crt"
   echo "ssl = on" >> "$D/data/postgresql.conf"
@@ -73,7 +73,8 @@ impl Server {
             command.args(["-u", "postgres", "--", "sh"]);
         }
         command.args(["-c", SCRIPT, "server", &binaries(), &port.to_string(), extra]).current_dir("/");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("postgres must be installed");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("postgres must be installed");
         let mut folder = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut folder).unwrap();
         let folder = folder.trim().to_owned();
@@ -175,7 +176,10 @@ pub fn log(opened: Opened) -> Box<dyn LogPlatform> {
 pub const LONG: Duration = Duration::from_secs(60);
 
 /// Reads until `enough` says so.
-pub async fn read_until(reader: &mut dyn Reader, enough: impl Fn(&[Transaction]) -> bool) -> (Vec<Transaction>, Position) {
+pub async fn read_until(
+    reader: &mut dyn Reader,
+    enough: impl Fn(&[Transaction]) -> bool,
+) -> (Vec<Transaction>, Position) {
     let reading = async {
         let mut found = Vec::new();
         loop {

@@ -90,7 +90,10 @@ async fn rows_and_ledger_change_together_and_the_reader_sees_both_in_one_transac
     assert_eq!(found[2].changes.len(), 2);
     let keys: Vec<Key> = (1..=3).map(|i| version(&schema, 1, &item(i, ""), false).key).collect();
     let ledger = rows.ledger(0, &keys).await.unwrap();
-    assert_eq!(ledger.iter().map(|l| l.as_ref().map(|l| (l.seq, l.tomb))).collect::<Vec<_>>(), [Some((5, false)), Some((4, true)), None]);
+    assert_eq!(
+        ledger.iter().map(|l| l.as_ref().map(|l| (l.seq, l.tomb))).collect::<Vec<_>>(),
+        [Some((5, false)), Some((4, true)), None]
+    );
     assert_eq!(ledger[0].as_ref().unwrap().vv.get(ActorId::new(PlatformNo(2), 1)), 5);
 }
 
@@ -108,7 +111,8 @@ async fn what_is_locked_by_others_is_busy_and_waited_for_by_nobody() {
     assert_eq!(locked.seen(1), Seen::Row { fp: Fp::of_row(&schema, &Row(item(2, "b"))), ledger: None });
     assert_eq!(locked.seen(2), Seen::Row { fp: Fp::ABSENT, ledger: None });
     // A plan that ignores it changes nothing there.
-    let busy = Planned { version: Arc::new(version(&schema, 1, &item(1, "x"), false)), fp: Fp::ABSENT, act: Act::Write };
+    let busy =
+        Planned { version: Arc::new(version(&schema, 1, &item(1, "x"), false)), fp: Fp::ABSENT, act: Act::Write };
     assert_eq!(locked.write(&[busy]).await.unwrap(), [Written::Dirty]);
     db.run("COMMIT").await;
     assert_eq!(db.sql.text("SELECT v FROM public.item WHERE id = 1").await.unwrap(), "mine");
@@ -138,7 +142,11 @@ async fn an_insert_that_meets_an_uncommitted_one_does_not_wait_for_it() {
     let schema = db.schema("item").await;
     let mut rows = platform.rows().await.unwrap();
     db.run("BEGIN; INSERT INTO item VALUES (1, 'local')").await;
-    let written = apply(&mut *rows, vec![version(&schema, 1, &item(1, "c"), false), version(&schema, 2, &item(2, "c"), false)], Act::Write);
+    let written = apply(
+        &mut *rows,
+        vec![version(&schema, 1, &item(1, "c"), false), version(&schema, 2, &item(2, "c"), false)],
+        Act::Write,
+    );
     assert_eq!(written.await, [Written::Dirty, Written::Done]);
     db.run("COMMIT").await;
 }
@@ -151,7 +159,12 @@ async fn an_overtaken_sink_changes_nothing() {
     let (mut old, mut new) = (platform.rows().await.unwrap(), platform.rows().await.unwrap());
     let late = plan(&*old, vec![version(&schema, 1, &item(1, "old"), false)], Act::Write).await;
     let locked = old.lock(0, &[late[0].version.key.clone()]).await.unwrap();
-    apply(&mut *new, vec![version(&schema, 2, &item(1, "new"), false), version(&schema, 3, &item(1, "gone"), true)][..1].to_vec(), Act::Write).await;
+    apply(
+        &mut *new,
+        vec![version(&schema, 2, &item(1, "new"), false), version(&schema, 3, &item(1, "gone"), true)][..1].to_vec(),
+        Act::Write,
+    )
+    .await;
     apply(&mut *new, vec![version(&schema, 3, &item(1, "gone"), true)], Act::Write).await;
     // The row is absent again, as it was under the old lock; only the ledger knows better (sink-1).
     assert_eq!(locked.write(&late).await.unwrap(), [Written::Dirty]);
@@ -179,7 +192,10 @@ async fn a_refused_row_costs_only_itself_and_swapped_unique_values_go_through() 
     let mut rows = platform.rows().await.unwrap();
     let put = |seq, id, v: &str| version(&schema, seq, &item(id, v), false);
     let written = apply(&mut *rows, vec![put(1, 1, "a"), put(2, 2, "bad"), put(3, 3, "c")], Act::Write).await;
-    assert!(matches!(&written[..], [Written::Done, Written::Refused(why), Written::Done] if why.contains("23514")), "{written:?}");
+    assert!(
+        matches!(&written[..], [Written::Done, Written::Refused(why), Written::Done] if why.contains("23514")),
+        "{written:?}"
+    );
     // Sink-6: all deletions first, then all insertions.
     assert_eq!(apply(&mut *rows, vec![put(4, 1, "c"), put(5, 3, "a")], Act::Write).await, vec![Written::Done; 2]);
     let all = "SELECT string_agg(id || v, ',' ORDER BY id) FROM public.item";

@@ -6,7 +6,6 @@ use super::super::failure;
 use super::{binding, tls};
 use crate::runtime::error::{Code, Error, Result};
 use bytes::{Buf, BytesMut};
-use tokio_postgres::fallible_iterator::FallibleIterator as _;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::backend::Message;
@@ -17,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_postgres::fallible_iterator::FallibleIterator as _;
 use tokio_rustls::TlsConnector;
 
 /// What every session of this connector has set, so that a value has one text form wherever it is read.
@@ -49,9 +49,12 @@ impl Connection {
     /// Connects and logs in with `replication=database`.
     pub async fn open(config: &Checked) -> Result<Self> {
         let unreachable = |e: io::Error| {
-            Error::new(Code::SourceUnreachable, "the server does not answer: is it running, and may this machine reach it?")
-                .at("server", &config.host)
-                .caused_by(e)
+            Error::new(
+                Code::SourceUnreachable,
+                "the server does not answer: is it running, and may this machine reach it?",
+            )
+            .at("server", &config.host)
+            .caused_by(e)
         };
         let (stream, binding) = dial(config).await.map_err(unreachable)??;
         let mut connection = Connection { stream, buffer: BytesMut::with_capacity(1 << 16) };
@@ -84,7 +87,12 @@ impl Connection {
                 Message::ReadyForQuery(_) => return Ok(()),
                 Message::ErrorResponse(body) => return Err(failure::response(&body)),
                 Message::BackendKeyData(_) | Message::ParameterStatus(_) | Message::NoticeResponse(_) => {}
-                _ => return Err(Error::new(Code::ConfigUnsupported, "the server asks for a login method that is not supported; use scram-sha-256")),
+                _ => {
+                    return Err(Error::new(
+                        Code::ConfigUnsupported,
+                        "the server asks for a login method that is not supported; use scram-sha-256",
+                    ));
+                }
             }
         }
     }
@@ -210,11 +218,22 @@ async fn dial(config: &Checked) -> io::Result<Result<Dialled>> {
     if tcp.read_u8().await? != b'S' {
         return Ok(match config.sslmode {
             SslMode::Prefer => Ok((Box::new(tcp), None)),
-            _ => Err(Error::new(Code::SourceDenied, "the server has no TLS, but sslmode demands it; set ssl = on there, or sslmode: disable")),
+            _ => Err(Error::new(
+                Code::SourceDenied,
+                "the server has no TLS, but sslmode demands it; set ssl = on there, or sslmode: disable",
+            )),
         });
     }
     let server = ServerName::try_from(name).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-    let stream = TlsConnector::from(Arc::new(client)).connect(server, tcp).await?;
+    let stream = match TlsConnector::from(Arc::new(client)).connect(server, tcp).await {
+        Ok(stream) => stream,
+        // What is wrong with a certificate does not pass by itself; a broken line may.
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            let text = "the server's certificate is not trusted; check sslrootcert, the host name and sslmode";
+            return Ok(Err(Error::new(Code::SourceDenied, text).at("server", &config.host).caused_by(e)));
+        }
+        Err(e) => return Err(e),
+    };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
     let binding = certificate.and_then(|c| binding::end_point(c));
     Ok(Ok((Box::new(stream), binding)))

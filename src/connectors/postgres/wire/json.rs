@@ -245,12 +245,20 @@ mod tests {
     #[test]
     fn a_document_has_one_text() {
         let written = " {\"b\" : [1, 2.50 ,-0.0e2, {}], \"a\":\"\\u00e9\\u0001\\ud83d\\ude00/\\/\", \"b\\u0062\":null, \"a\": true}";
-        assert_eq!(canonical(written, Numbers::AsWritten).unwrap(), "{\"a\":true,\"b\":[1,2.50,-0.0e2,{}],\"bb\":null}");
+        assert_eq!(
+            canonical(written, Numbers::AsWritten).unwrap(),
+            "{\"a\":true,\"b\":[1,2.50,-0.0e2,{}],\"bb\":null}"
+        );
         assert_eq!(canonical("\"\\u00e9\\ud83d\\ude00\\/\\u001f\"", Numbers::AsWritten).unwrap(), "\"é😀/\\u001f\"");
         assert_eq!(canonical("\"\\ud800x\"", Numbers::AsWritten).unwrap(), "\"\\ud800x\"");
-        for (written, stored) in
-            [("1.5e3", "1500"), ("1.50", "1.50"), ("1.5e-3", "0.0015"), ("-0", "0"), ("-0.00", "0.00"), ("12e-1", "1.2")]
-        {
+        for (written, stored) in [
+            ("1.5e3", "1500"),
+            ("1.50", "1.50"),
+            ("1.5e-3", "0.0015"),
+            ("-0", "0"),
+            ("-0.00", "0.00"),
+            ("12e-1", "1.2"),
+        ] {
             assert_eq!(canonical(written, Numbers::Jsonb).unwrap(), stored);
         }
     }

@@ -327,7 +327,7 @@ mod tests {
                 bytes[at % length] = to;
                 bytes.truncate(cut);
                 if let Ok(Message::Insert(_, tuple)) = decode(&bytes.into(), false) {
-                    (0..tuple.len()).for_each(|i| { tuple.column(i); });
+                    (0..tuple.len()).for_each(|i| drop(tuple.column(i)));
                 }
             }
         }

@@ -116,7 +116,8 @@ fn unnamed(folder: &std::path::Path) -> std::io::Result<File> {
 }
 
 fn full(e: std::io::Error) -> Error {
-    Error::new(Code::DiskFull, "a large transaction cannot be spooled to disk; make room, or set spool-dir").caused_by(e)
+    Error::new(Code::DiskFull, "a large transaction cannot be spooled to disk; make room, or set spool-dir")
+        .caused_by(e)
 }
 
 #[cfg(test)]

@@ -113,7 +113,8 @@ pub fn read_time_tz(text: &str) -> Result<(i64, i32), Malformed> {
 pub fn write_time_tz(out: &mut String, micros: i64, east: i32) {
     write_time(out, micros);
     let zone = east.unsigned_abs();
-    let _ = write!(out, "{}{:02}:{:02}:{:02}", if east < 0 { '-' } else { '+' }, zone / 3600, zone / 60 % 60, zone % 60);
+    let _ =
+        write!(out, "{}{:02}:{:02}:{:02}", if east < 0 { '-' } else { '+' }, zone / 3600, zone / 60 % 60, zone % 60);
 }
 
 /// Microseconds since 1970; the extremes for the infinities. A zone can only be UTC here.

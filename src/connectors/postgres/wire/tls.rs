@@ -50,7 +50,9 @@ fn roots(config: &Checked) -> Result<RootCertStore> {
     for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
         let added = store.add(certificate.map_err(unreadable)?);
         added.map_err(|e| {
-            Error::new(Code::ConfigInvalid, "sslrootcert holds a broken certificate").at("file", path.display()).caused_by(e)
+            Error::new(Code::ConfigInvalid, "sslrootcert holds a broken certificate")
+                .at("file", path.display())
+                .caused_by(e)
         })?;
     }
     Ok(store)
