@@ -106,7 +106,7 @@ impl Translator {
     pub fn changes(&self, message: &Message, into: &mut Vec<Change>) -> Result<()> {
         match message {
             Message::Insert(oid, new) => self.row(*oid, None, Some(new), into),
-            Message::Update(oid, old, new) => self.row(*oid, old.as_ref(), Some(new), into),
+            Message::Update(oid, old, new) => self.row(*oid, old.as_deref(), Some(new), into),
             Message::Delete(oid, old) => self.row(*oid, Some(old), None, into),
             Message::Truncate(oids) => self.truncated(oids),
             _ => Ok(()),
@@ -224,6 +224,9 @@ fn data_row(
 }
 
 fn row(table: &Table, tuple: &Tuple) -> Result<Row, Malformed> {
+    if tuple.len() != table.columns.len() {
+        return Err(Malformed("a row with another number of columns than its table"));
+    }
     let mut values = Vec::with_capacity(table.fields.len());
     for &index in &table.fields {
         let column = table.columns.get(index).ok_or(Malformed("a column is missing"))?;

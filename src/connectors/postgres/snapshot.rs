@@ -105,10 +105,11 @@ impl TableSnapshot {
             });
         }
         let mut time_ms = 0;
-        if self.with_time && c.i32()? == 8 {
-            if let Value::Timestamp(micros) = Native::Timestamp(true).read_binary(c.take(8)?)? {
-                time_ms = u64::try_from(micros / 1000).unwrap_or(0);
-            }
+        if self.with_time
+            && c.i32()? == 8
+            && let Value::Timestamp(micros) = Native::Timestamp(true).read_binary(c.take(8)?)?
+        {
+            time_ms = u64::try_from(micros / 1000).unwrap_or(0);
         }
         let row = Row(values);
         let (key, fp) = (table.key_of(&row)?, Fp::of_row(&table.schema, &row));

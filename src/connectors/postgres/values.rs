@@ -358,11 +358,12 @@ fn write_numeric(decimal: &Decimal, out: &mut BytesMut) -> Result<(), Malformed>
         out.put_i16(weight);
         out.put_u16(sign);
         out.put_u16(places);
+        Ok(())
     };
     let number = match decimal {
-        Decimal::NaN => return Ok(head(out, 0, 0, 0xc000, 0)),
-        Decimal::Infinity => return Ok(head(out, 0, 0, 0xd000, 0)),
-        Decimal::NegInfinity => return Ok(head(out, 0, 0, 0xf000, 0)),
+        Decimal::NaN => return head(out, 0, 0, 0xc000, 0),
+        Decimal::Infinity => return head(out, 0, 0, 0xd000, 0),
+        Decimal::NegInfinity => return head(out, 0, 0, 0xf000, 0),
         Decimal::Finite(number) => number,
     };
     let large = Malformed("a numeric beyond what the server holds");
@@ -375,14 +376,14 @@ fn write_numeric(decimal: &Decimal, out: &mut BytesMut) -> Result<(), Malformed>
     // Zeros at the end until the point stands between two groups of four digits.
     let pad = if scale < 0 { -scale } else { (4 - scale % 4) % 4 };
     text.extend(std::iter::repeat_n('0', usize::try_from(pad).map_err(|_| large)?));
-    let behind = i64::try_from((scale.max(0) + 3) / 4).map_err(|_| large)?;
+    let behind = (scale.max(0) + 3) / 4;
     let lead = (4 - text.len() % 4) % 4;
     text.insert_str(0, "000".get(..lead).unwrap_or_default());
     let groups = text.as_bytes().chunks(4).map(|g| g.iter().fold(0u16, |n, b| n * 10 + u16::from(b - b'0')));
     let groups: Vec<u16> = groups.collect();
     let weight = i16::try_from(i64::try_from(groups.len()).map_err(|_| large)? - behind - 1).map_err(|_| large)?;
     let sign = if digits.sign() == Sign::Minus { 0x4000 } else { 0 };
-    head(out, u16::try_from(groups.len()).map_err(|_| large)?, weight, sign, places);
+    head(out, u16::try_from(groups.len()).map_err(|_| large)?, weight, sign, places)?;
     groups.into_iter().for_each(|g| out.put_u16(g));
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::connectors::contract::*;
 use crate::event::*;
 use std::sync::Arc;
 
-const TYPES: &str = "CREATE EXTENSION hstore SCHEMA public; CREATE TYPE mood AS ENUM ('sad', 'so, \"so\"'); CREATE TYPE pair AS (a int, b text);
+const TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'so, \"so\"'); CREATE TYPE pair AS (a int, b text);
     CREATE DOMAIN small AS numeric(6, 2); CREATE DOMAIN smaller AS small CHECK (value > -5000);";
 
 /// Type, and expressions of values for it (`g` is a number from 1, `r` a random text).
@@ -140,6 +140,9 @@ fn fill(list: &[(&str, &[&str])], table: &str) -> String {
 
 async fn compare(list: &[(&str, &[&str])]) {
     let db = Db::new(TYPES).await;
+    if list.iter().any(|t| t.0 == "hstore") {
+        db.run("CREATE EXTENSION hstore SCHEMA public").await;
+    }
     db.run(&create(list)).await;
     let (platform, mut reader) = db.reading(&["item"]).await;
     let schema = db.schema("item").await;
@@ -255,7 +258,16 @@ async fn reader_snapshot_sink_and_server_agree_on_values_in_binary_form() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reader_snapshot_sink_and_server_agree_on_values_in_text_form() {
-    let all: Vec<_> = FAST.iter().chain(&PRINTED).copied().collect();
+    // Some servers are packed without extensions, or without XML.
+    let db = Db::new("").await;
+    let mut all: Vec<_> = FAST.iter().chain(&PRINTED).copied().collect();
+    let has = async |query: &str| db.sql.simple_query(query).await.is_ok_and(|m| m.len() > 2);
+    if !has("SELECT 1 FROM pg_available_extensions WHERE name = 'hstore'").await {
+        all.retain(|t| t.0 != "hstore");
+    }
+    if !has("SELECT '<a/>'::xml").await {
+        all.retain(|t| t.0 != "xml");
+    }
     compare(&all).await;
 }
 

@@ -32,18 +32,11 @@ pub enum Message {
     /// A row was inserted.
     Insert(Oid, Tuple),
     /// A row was updated; the old key or row, where the replica identity gives it.
-    Update(Oid, Option<Old>, Tuple),
+    Update(Oid, Option<Box<Old>>, Tuple),
     /// A row was deleted.
     Delete(Oid, Old),
     /// Tables were emptied.
     Truncate(Vec<Oid>),
-    /// A message a client wrote into the log.
-    Logical {
-        /// Whether it belongs to its transaction.
-        transactional: bool,
-        /// What kind of message it is.
-        prefix: String,
-    },
     /// A part of a transaction that is not committed yet begins.
     StreamStart(Xid),
     /// The part ends.
@@ -57,7 +50,8 @@ pub enum Message {
         /// Itself, or a subtransaction.
         sub: Xid,
     },
-    /// Nothing that matters: a type's name, an origin.
+    /// Nothing that matters: a type's name, an origin, a message a client wrote into the log (a hint at
+    /// most, never proof: any role can write one).
     Other,
 }
 
@@ -184,11 +178,6 @@ pub fn decode(payload: &Bytes, streamed: bool) -> Result<Message, Malformed> {
             c.u8()?;
             Message::Truncate((0..count).map(|_| c.u32()).collect::<Result<_, _>>()?)
         }
-        b'M' => {
-            let transactional = c.u8()? & 1 == 1;
-            c.u64()?;
-            Message::Logical { transactional, prefix: c.text()? }
-        }
         b'S' => Message::StreamStart(c.u32()?),
         b'E' => Message::StreamStop,
         b'c' => {
@@ -197,7 +186,7 @@ pub fn decode(payload: &Bytes, streamed: bool) -> Result<Message, Malformed> {
             Message::StreamCommit(xid, commit(&mut c)?)
         }
         b'A' => Message::StreamAbort { top: c.u32()?, sub: c.u32()? },
-        b'Y' | b'O' => Message::Other,
+        b'Y' | b'O' | b'M' => Message::Other,
         _ => return Err(Malformed("a message of a kind that was not asked for")),
     })
 }
@@ -239,7 +228,7 @@ fn update(c: &mut Cursor<'_>, payload: &Bytes) -> Result<Message, Malformed> {
     }
     let before = old(kind, tuple(c, payload)?)?;
     expect(c, b'N')?;
-    Ok(Message::Update(oid, Some(before), tuple(c, payload)?))
+    Ok(Message::Update(oid, Some(Box::new(before)), tuple(c, payload)?))
 }
 
 fn old(kind: u8, tuple: Tuple) -> Result<Old, Malformed> {
@@ -302,7 +291,7 @@ mod tests {
                     'U'
                 }
                 Message::Delete(_, Old::Key(_)) => 'D',
-                Message::Logical { transactional: true, prefix } if prefix == "driftless" => 'M',
+                Message::Other => 'M',
                 Message::Commit(c) => {
                     assert!(c.end > 0);
                     'C'

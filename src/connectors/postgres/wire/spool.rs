@@ -128,7 +128,7 @@ mod tests {
     proptest! {
         #[test]
         fn messages_come_out_as_they_went_in_without_the_aborted(
-            messages in proptest::collection::vec((0u32..4, proptest::collection::vec(b'a'..b'z', 1..40)), 0..60),
+            messages in proptest::collection::vec((0u32..4, proptest::collection::vec(b'a'..=b'z', 1..40)), 0..60),
             limit in 0usize..400,
             aborted in 0u32..4,
         ) {
