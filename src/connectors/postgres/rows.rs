@@ -55,8 +55,9 @@ impl Sink {
     pub async fn open(config: &Checked, tables: Arc<Tables>) -> Result<Self> {
         let session = Session::open(config).await?;
         // Batches are arrays, of which the planner knows nothing: joins go through the index.
-        let settings = "SET lock_timeout = '500ms'; SET jit = off; SET enable_hashjoin = off;
-                        SET enable_mergejoin = off; SET enable_seqscan = off";
+        let settings =
+            "SET lock_timeout = '500ms'; SET jit = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+                        SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan";
         session.batch_execute(settings).await.map_err(failure::of)?;
         let replica = session.batch_execute("SET session_replication_role = replica").await.is_ok();
         Ok(Sink { session, tables, prepared: HashMap::new(), replica })
@@ -72,8 +73,8 @@ impl Sink {
         let parked = format!("{}.parked", quoted(&self.tables.ledger_schema));
         let observed = format!("{}.observed", quoted(&self.tables.ledger_schema));
         let ledger_read = format!(
-            "SELECT k.i, l.seq, l.vv, l.fp, l.ts, l.tomb, l.schema FROM unnest($2::bytea[]) WITH ORDINALITY AS k(key, i)
-             JOIN {l} l ON l.collection = $1 AND l.key = k.key"
+            "SELECT k.i, l.* FROM unnest($2::bytea[]) WITH ORDINALITY AS k(key, i) CROSS JOIN LATERAL
+             (SELECT l.seq, l.vv, l.fp, l.ts, l.tomb, l.schema FROM {l} l WHERE l.collection = $1 AND l.key = k.key"
         );
         let prepare = async |text: &str| self.session.prepare(text).await.map_err(failure::of);
         let made = Statements {
@@ -85,8 +86,8 @@ impl Sink {
             delete: prepare(&texts.delete).await?,
             observe: prepare(&texts.observe).await?,
             observed_gone: prepare(&format!("DELETE FROM {observed} WHERE collection = $1 AND key = ANY($2::bytea[])")).await?,
-            ledger_lock: prepare(&format!("{ledger_read} ORDER BY k.i FOR UPDATE OF l SKIP LOCKED")).await?,
-            ledger_read: prepare(&ledger_read).await?,
+            ledger_lock: prepare(&format!("{ledger_read} FOR UPDATE SKIP LOCKED) l")).await?,
+            ledger_read: prepare(&format!("{ledger_read} OFFSET 0) l")).await?,
             // The guard of sink-1, once more: a sink that was overtaken changes nothing.
             ledger_write: prepare(&format!(
                 "INSERT INTO {l} (collection, partition, key, seq, vv, fp, ts, tomb, schema)
@@ -134,7 +135,7 @@ pub fn read_rows(collection: &Collection, answer: &[tokio_postgres::Row]) -> Res
     let one = |row: &tokio_postgres::Row| {
         let mut values = Vec::with_capacity(collection.table.fields.len());
         for (i, column) in collection.table.field_columns().enumerate() {
-            let raw: Raw<'_> = row.try_get(i + 1).map_err(failure::of)?;
+            let raw: Raw<'_> = row.try_get(i + 3).map_err(failure::of)?;
             let value = raw.0.map_or(Ok(Value::Null), |raw| read(&column.native, Bytes::copy_from_slice(raw)));
             values.push(value.map_err(|e| unreadable(format!("a row cannot be compared: {}", e.0)))?);
         }
@@ -147,6 +148,11 @@ pub fn read_rows(collection: &Collection, answer: &[tokio_postgres::Row]) -> Res
 fn number(row: &tokio_postgres::Row) -> Result<usize> {
     let number: i64 = row.try_get(0).map_err(failure::of)?;
     usize::try_from(number - 1).map_err(|_| Error::new(Code::Unexpected, "the server counts keys from nowhere"))
+}
+
+/// Where a locked row lies: in which place of which part of the table.
+fn place(row: &tokio_postgres::Row) -> Result<(String, u32)> {
+    Ok((row.try_get(1).map_err(failure::of)?, row.try_get(2).map_err(failure::of)?))
 }
 
 fn read_ledger(answer: &[tokio_postgres::Row]) -> Result<HashMap<usize, LedgerEntry>> {
@@ -210,6 +216,7 @@ impl Rows for Sink {
         // Asked after the locks: whatever they show was committed before this place.
         let position: String = transaction.query_one(&statements.position, &[]).await.map_err(failure::of)?.get(0);
         let position = Position::end_of(read_lsn(&position)?);
+        let places = rows.iter().map(|row| Ok((number(row)?, place(row)?))).collect::<Result<_>>()?;
         let (mut ledger, rows) = (read_ledger(&ledger)?, read_rows(&collection, &rows)?);
         let there = ledger_all.iter().map(number).collect::<Result<HashSet<_>>>()?;
         let present = rows_all.iter().map(number).collect::<Result<HashSet<_>>>()?;
@@ -223,6 +230,15 @@ impl Rows for Sink {
         };
         let seen = (0..keys.len()).map(seen).collect();
         let index = keys.iter().cloned().enumerate().map(|(i, k)| (k, i)).collect();
-        Ok(Box::new(Batch { transaction, statements, collection, seen, index, position, replica: self.replica }))
+        Ok(Box::new(Batch {
+            transaction,
+            statements,
+            collection,
+            seen,
+            index,
+            places,
+            position,
+            replica: self.replica,
+        }))
     }
 }

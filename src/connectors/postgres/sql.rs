@@ -31,7 +31,7 @@ pub fn read(native: &Native, bytes: Bytes) -> Result<Value, Malformed> {
 
 /// The statements of one table.
 pub struct Texts {
-    /// Rows of keys, locked; the number of the key, then the columns.
+    /// Rows of keys, locked; the number of the key, place and part of the table, then the columns.
     pub lock: String,
     /// The same without locks.
     pub read: String,
@@ -39,9 +39,9 @@ pub struct Texts {
     pub exist: String,
     /// Inserts rows; the parameters are the fields.
     pub insert: String,
-    /// Updates rows; the parameters are the fields.
+    /// Updates locked rows; the parameters are places, parts, then the fields.
     pub update: String,
-    /// Deletes rows of keys.
+    /// Deletes locked rows; the parameters are places and parts.
     pub delete: String,
     /// Puts rows of keys into `observed`: collection, canonical keys, then the keys' columns.
     pub observe: String,
@@ -54,12 +54,13 @@ impl Texts {
         let t = table.quoted();
         let keys = unnest(table.key_columns(), 1);
         let key_names = names(table.key_columns().count());
-        let on = same(table, &(0..table.key_columns().count()).collect::<Vec<_>>());
+        let on = same(table);
         let read: Vec<String> = table.field_columns().map(|c| readable(c, "t")).collect();
-        let read = read.join(", ");
-        let fields = unnest(table.field_columns(), 1);
+        let named = |(i, expression): (usize, &String)| format!("{expression} AS v{i}");
+        let read_named = read.iter().enumerate().map(named).collect::<Vec<_>>().join(", ");
+        let outer: String = (0..read.len()).map(|i| format!(", r.v{i}")).collect();
+        let fields = unnest(table.field_columns(), 3);
         let field_names = names(table.field_columns().count());
-        let on_fields = same(table, &table.schema.key);
         let columns: Vec<String> = table.field_columns().map(|c| quoted(&c.name)).collect();
         let values: Vec<String> = table.field_columns().enumerate().map(|(i, c)| cast(i, c)).collect();
         // All columns are set, equal ones too: an image of a sink's write has no unchanged part, so
@@ -70,35 +71,49 @@ impl Texts {
             if set.is_empty() { format!("{0} = t.{0}", columns.first().map_or("", |c| c)) } else { set.join(", ") };
         let conflict: Vec<String> = table.key_columns().map(|c| quoted(&c.name)).collect();
         let image: Vec<String> = table.field_columns().map(|c| printed(&format!("t.{}", quoted(&c.name)))).collect();
-        let there =
-            table.key_columns().next().map_or_else(String::new, |c| format!("t.{} IS NOT NULL", quoted(&c.name)));
         let keyed = unnest(table.key_columns(), 3);
-        let (numbered, joined) =
-            (format!("{keys} WITH ORDINALITY AS k({key_names}, i)"), format!("JOIN {t} t ON {on}"));
+        let numbered = format!("{keys} WITH ORDINALITY AS k({key_names}, i)");
+        let inserted = unnest(table.field_columns(), 1);
+        // The inner select cannot be pulled up: keys are always looked up one by one in the index,
+        // whatever the planner believes the size of the table to be.
         Texts {
-            lock: format!("SELECT k.i, {read} FROM {numbered} {joined} ORDER BY k.i FOR UPDATE OF t SKIP LOCKED"),
-            read: format!("SELECT k.i, {read} FROM {numbered} {joined}"),
-            exist: format!("SELECT k.i FROM {numbered} {joined}"),
+            lock: format!(
+                "SELECT k.i, r.place, r.part{outer} FROM {numbered} CROSS JOIN LATERAL
+                 (SELECT t.ctid::text AS place, t.tableoid AS part, {read_named} FROM {t} t WHERE {on} FOR UPDATE SKIP LOCKED) r"
+            ),
+            read: format!(
+                "SELECT k.i, NULL::text, NULL::oid{outer} FROM {numbered} CROSS JOIN LATERAL
+                 (SELECT {read_named} FROM {t} t WHERE {on} OFFSET 0) r"
+            ),
+            exist: format!("SELECT k.i FROM {numbered} CROSS JOIN LATERAL (SELECT FROM {t} t WHERE {on} OFFSET 0) r"),
             insert: format!(
-                "INSERT INTO {t} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {fields} AS k({field_names}) ON CONFLICT ({}) DO NOTHING",
+                "INSERT INTO {t} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {inserted} AS k({field_names}) ON CONFLICT ({}) DO NOTHING",
                 columns.join(", "),
                 values.join(", "),
                 conflict.join(", ")
             ),
-            update: format!("UPDATE {t} t SET {set} FROM {fields} AS k({field_names}) WHERE {on_fields}"),
-            delete: format!("DELETE FROM {t} t USING {keys} AS k({key_names}) WHERE {on}"),
+            update: format!(
+                "UPDATE {t} t SET {set} FROM unnest($1::text[], $2::oid[], {} AS k(place, part, {field_names}) WHERE {PLACED}",
+                fields.trim_start_matches("unnest(")
+            ),
+            delete: format!("DELETE FROM {t} t USING unnest($1::text[], $2::oid[]) AS k(place, part) WHERE {PLACED}"),
             observe: format!(
                 "INSERT INTO {}.observed (collection, key, present, image)
-                 SELECT $1, k.key, {there}, CASE WHEN {there} THEN ARRAY[{}] END
-                 FROM unnest($2::bytea[], {} AS k(key, {key_names}) LEFT JOIN {t} t ON {on}
+                 SELECT $1, k.key, r.present IS NOT NULL, r.image
+                 FROM unnest($2::bytea[], {} AS k(key, {key_names}) LEFT JOIN LATERAL
+                 (SELECT true AS present, ARRAY[{}] AS image FROM {t} t WHERE {on} OFFSET 0) r ON true
                  ON CONFLICT (collection, key) DO UPDATE SET present = excluded.present, image = excluded.image",
                 quoted(ledger_schema),
-                image.join(", "),
                 keyed.trim_start_matches("unnest("),
+                image.join(", "),
             ),
         }
     }
 }
+
+/// A locked row is where it was when it was locked: its place finds it again. (A join by key would
+/// be turned around by the planner as long as it takes the table for small.)
+const PLACED: &str = "t.ctid = k.place::tid AND t.tableoid = k.part";
 
 /// `unnest($1::int8[], …)`, parameters counted from `first`.
 fn unnest<'a>(columns: impl Iterator<Item = &'a Column>, first: usize) -> String {
@@ -118,10 +133,10 @@ fn cast(index: usize, column: &Column) -> String {
     }
 }
 
-/// The key's columns are those of the batch at `indexes`.
-fn same(table: &Table, indexes: &[usize]) -> String {
-    let one = |(c, i): (&Column, &usize)| format!("t.{} = {}", quoted(&c.name), cast(*i, c));
-    table.key_columns().zip(indexes).map(one).collect::<Vec<_>>().join(" AND ")
+/// The row's key is the batch's.
+fn same(table: &Table) -> String {
+    let one = |(i, c): (usize, &Column)| format!("t.{} = {}", quoted(&c.name), cast(i, c));
+    table.key_columns().enumerate().map(one).collect::<Vec<_>>().join(" AND ")
 }
 
 /// One column of a batch, as an array of the type it is sent as.

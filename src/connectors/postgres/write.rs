@@ -25,6 +25,7 @@ pub struct Batch<'a> {
     pub(super) collection: Collection,
     pub(super) seen: Vec<Seen>,
     pub(super) index: HashMap<Key, usize>,
+    pub(super) places: HashMap<usize, (String, u32)>,
     pub(super) position: Position,
     pub(super) replica: bool,
 }
@@ -171,9 +172,9 @@ impl Batch<'_> {
             return Ok(Fit::Moved);
         }
         let s = &self.statements;
-        if self.write_keys(&s.delete, &work.delete).await? != count(&work.delete)
-            || self.write_rows(&s.update, &work.update).await? != count(&work.update)
-            || self.write_rows(&s.insert, &work.insert).await? != count(&work.insert)
+        if self.remove_rows(&work.delete).await? != count(&work.delete)
+            || self.write_rows(&s.update, &work.update, true).await? != count(&work.update)
+            || self.write_rows(&s.insert, &work.insert, false).await? != count(&work.insert)
         {
             return Ok(Fit::Moved);
         }
@@ -226,30 +227,37 @@ impl Batch<'_> {
         self.transaction.execute(&self.statements.ledger_write, &parameters).await
     }
 
-    async fn write_rows(&self, statement: &Statement, planned: &[&Planned]) -> Result<u64, tokio_postgres::Error> {
+    /// Places and parts of locked rows.
+    fn placed(&self, planned: &[&Planned]) -> (Vec<&str>, Vec<u32>) {
+        let place = |p: &&Planned| self.index.get(&p.version.key).and_then(|i| self.places.get(i));
+        // A row without a place is not found, which is what it is: not as locked.
+        planned.iter().map(|p| place(p).map_or(("(0,0)", 0), |(place, part)| (place.as_str(), *part))).unzip()
+    }
+
+    async fn write_rows(
+        &self,
+        statement: &Statement,
+        planned: &[&Planned],
+        locked: bool,
+    ) -> Result<u64, tokio_postgres::Error> {
         if planned.is_empty() {
             return Ok(0);
         }
-        let value = |p: &&'_ Planned, i: usize| {
-            p.version.after.as_ref().and_then(|row| row.get(i).cloned()).unwrap_or(Value::Null)
-        };
-        let columns: Vec<Vec<Value>> =
-            (0..self.collection.table.fields.len()).map(|i| planned.iter().map(|p| value(p, i)).collect()).collect();
         let table = &self.collection.table;
-        let sent: Vec<Sent<'_>> = table.field_columns().zip(&columns).map(|(c, v)| Sent::new(c, v.iter())).collect();
-        let parameters: Vec<Parameter<'_>> = sent.iter().map(|s| s as Parameter<'_>).collect();
+        let column = |(i, c)| Sent::new(c, planned.iter().map(|p| field(p, i)).collect::<Vec<_>>().into_iter());
+        let sent: Vec<Sent<'_>> = table.field_columns().enumerate().map(column).collect();
+        let (places, parts) = self.placed(planned);
+        let mut parameters: Vec<Parameter<'_>> = if locked { vec![&places, &parts] } else { Vec::new() };
+        parameters.extend(sent.iter().map(|s| s as Parameter<'_>));
         self.transaction.execute(statement, &parameters).await
     }
 
-    async fn write_keys(&self, statement: &Statement, planned: &[&Planned]) -> Result<u64, tokio_postgres::Error> {
-        let keys: Vec<Key> = planned.iter().map(|p| p.version.key.clone()).collect();
-        let Ok(values) = key_values(&self.collection, &keys) else { return Ok(u64::MAX) };
+    async fn remove_rows(&self, planned: &[&Planned]) -> Result<u64, tokio_postgres::Error> {
         if planned.is_empty() {
             return Ok(0);
         }
-        let sent = sent(&self.collection, &values);
-        let parameters: Vec<Parameter<'_>> = sent.iter().map(|s| s as Parameter<'_>).collect();
-        self.transaction.execute(statement, &parameters).await
+        let (places, parts) = self.placed(planned);
+        self.transaction.execute(&self.statements.delete, &[&places, &parts]).await
     }
 
     /// Compares what was written with what was meant, where only the server knows its text form.
@@ -312,6 +320,11 @@ impl Batch<'_> {
         self.transaction.execute(&self.statements.observed_gone, &[name, &bytes]).await.map_err(failure::of)?;
         Ok(())
     }
+}
+
+/// A field of a version's content.
+fn field(planned: &Planned, index: usize) -> &Value {
+    planned.version.after.as_ref().and_then(|row| row.get(index)).unwrap_or(&Value::Null)
 }
 
 fn count(planned: &[&Planned]) -> u64 {
