@@ -150,6 +150,16 @@ fn number(row: &tokio_postgres::Row) -> Result<usize> {
     usize::try_from(number - 1).map_err(|_| Error::new(Code::Unexpected, "the server counts keys from nowhere"))
 }
 
+fn numbers(answer: &[tokio_postgres::Row]) -> Result<HashSet<usize>> {
+    answer.iter().map(number).collect()
+}
+
+/// The keys an answer does not hold, with their numbers.
+fn missing(answer: &[tokio_postgres::Row], keys: &[Key]) -> Result<(Vec<usize>, Vec<Key>)> {
+    let held = numbers(answer)?;
+    Ok(keys.iter().enumerate().filter(|(i, _)| !held.contains(i)).map(|(i, key)| (i, key.clone())).unzip())
+}
+
 /// Where a locked row lies: in which place of which part of the table.
 fn place(row: &tokio_postgres::Row) -> Result<(String, u32)> {
     Ok((row.try_get(1).map_err(failure::of)?, row.try_get(2).map_err(failure::of)?))
@@ -200,30 +210,41 @@ impl Rows for Sink {
         let name = collection.ledger_name.clone();
         let bytes = bytes_of(keys);
         let values = key_values(&collection, keys)?;
-        let sent = sent(&collection, &values);
-        let parameters: Vec<Parameter<'_>> = sent.iter().map(|s| s as Parameter<'_>).collect();
+        let sent_keys = sent(&collection, &values);
+        let parameters: Vec<Parameter<'_>> = sent_keys.iter().map(|s| s as Parameter<'_>).collect();
         let of_ledger: [Parameter<'_>; 2] = [&name, &bytes];
-        // Ledger rows first (sink-2); then, unlocked, what exists: a row that exists and was not
-        // returned under lock is somebody else's for the moment.
-        let (ledger, rows, ledger_all, rows_all) = futures_util::future::try_join4(
+        // Ledger rows first (sink-2).
+        let (ledger, rows) = futures_util::future::try_join(
             transaction.query(&statements.ledger_lock, &of_ledger),
             transaction.query(&statements.lock, &parameters),
-            transaction.query(&statements.ledger_read, &of_ledger),
-            transaction.query(&statements.exist, &parameters),
         )
         .await
         .map_err(failure::of)?;
+        // Then, unlocked, what of the rest exists: a row that exists and was not returned under lock
+        // is somebody else's for the moment.
+        let (no_entry, no_row) = (missing(&ledger, keys)?, missing(&rows, keys)?);
+        let bytes = bytes_of(&no_entry.1);
+        let values = key_values(&collection, &no_row.1)?;
+        let sent_keys = sent(&collection, &values);
+        let parameters: Vec<Parameter<'_>> = sent_keys.iter().map(|s| s as Parameter<'_>).collect();
+        let mut busy = HashSet::new();
+        if !no_entry.0.is_empty() {
+            let answer = transaction.query(&statements.ledger_read, &[&name, &bytes]).await.map_err(failure::of)?;
+            busy.extend(numbers(&answer)?.iter().filter_map(|i| no_entry.0.get(*i).copied()));
+        }
+        if !no_row.0.is_empty() {
+            let answer = transaction.query(&statements.exist, &parameters).await.map_err(failure::of)?;
+            busy.extend(numbers(&answer)?.iter().filter_map(|i| no_row.0.get(*i).copied()));
+        }
         // Asked after the locks: whatever they show was committed before this place.
         let position: String = transaction.query_one(&statements.position, &[]).await.map_err(failure::of)?.get(0);
         let position = Position::end_of(read_lsn(&position)?);
         let places = rows.iter().map(|row| Ok((number(row)?, place(row)?))).collect::<Result<_>>()?;
         let (mut ledger, rows) = (read_ledger(&ledger)?, read_rows(&collection, &rows)?);
-        let there = ledger_all.iter().map(number).collect::<Result<HashSet<_>>>()?;
-        let present = rows_all.iter().map(number).collect::<Result<HashSet<_>>>()?;
         let schema = &collection.table.schema;
         let seen = |i: usize| {
             let entry = ledger.remove(&i);
-            if entry.is_none() && there.contains(&i) || !rows.contains_key(&i) && present.contains(&i) {
+            if busy.contains(&i) {
                 return Seen::Busy;
             }
             Seen::Row { fp: rows.get(&i).map_or(Fp::ABSENT, |row| Fp::of_row(schema, row)), ledger: entry }
