@@ -195,12 +195,15 @@ async fn what_is_not_carried_over_stops_the_reader_behind_all_before_it() {
         db.run(statement).await;
         // Never silently, and not before what was fine.
         let mut seen = 0;
-        let error = loop {
-            match reader.next(BatchLimit::default()).await {
-                Ok(batch) => seen += batch.transactions.len(),
-                Err(error) => break error,
+        let reading = async {
+            loop {
+                match reader.next(BatchLimit::default()).await {
+                    Ok(batch) => seen += batch.transactions.len(),
+                    Err(error) => break error,
+                }
             }
         };
+        let error = tokio::time::timeout(LONG, reading).await.expect("it was carried over in silence");
         assert_eq!(seen, 1, "{statement}");
         is(&error, code, "position");
     }
