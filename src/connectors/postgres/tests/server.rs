@@ -23,6 +23,7 @@ pub struct Server {
 
 const SCRIPT: &str = r#"
 set -e
+trap '' TERM HUP INT   # whoever ends the tests ends the pipe too, and there is a folder to remove
 B=$1; PORT=$2; EXTRA=$3
 D=$(mktemp -d /tmp/driftless-pg-XXXXXX)
 "$B/initdb" -D "$D/data" -U postgres --auth=trust --no-sync --encoding=UTF8 --no-locale >/dev/null 2>&1
