@@ -211,6 +211,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
     mutant("reader-first", Expect::Caught, &[]),
+    mutant("copies-first", Expect::Caught, &[]),
 ];
 
 /// Takes a guard out of the product on this thread.
