@@ -37,7 +37,6 @@ fn version(schema: &Schema, seq: u64, row: &[Value], tomb: bool) -> Canonical {
         ack: Ack::default(),
         rctr: 0,
         conflict: None,
-        shadow: None,
         copy: false,
     }
 }
