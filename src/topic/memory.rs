@@ -5,6 +5,7 @@ use super::{
     Appending, Assignment, Bounds, Cleanup, Committed, Delivered, Log, Membership, Message, Partition, Payload,
     Reading, Session, TopicSpec,
 };
+use super::single::{Groups, Member};
 use crate::event::Offset;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -30,6 +31,7 @@ struct Inner<P> {
     /// Whether appends wait for `Flight::land`.
     manual: bool,
     state: Mutex<State<P>>,
+    members: Groups,
 }
 
 struct State<P> {
@@ -105,7 +107,7 @@ impl<P: Payload> MemoryLog<P> {
     fn build(clock: Arc<dyn Clock>, manual: bool) -> Self {
         let state =
             State { topics: BTreeMap::new(), groups: BTreeMap::new(), flights: Vec::new(), sessions: 0, handed: 0 };
-        MemoryLog(Arc::new(Inner { clock, manual, state: Mutex::new(state) }))
+        MemoryLog(Arc::new(Inner { clock, manual, state: Mutex::new(state), members: Groups::default() }))
     }
 
     /// The appends on their way, oldest first.
@@ -273,7 +275,12 @@ impl<P: Payload> Log<P> for MemoryLog<P> {
     }
 
     async fn remove(&self, topic: &str) -> Result<()> {
-        self.0.state.lock().topics.remove(topic);
+        let mut state = self.0.state.lock();
+        // Readers that wait learn of it, and nothing of it shows in a topic of the same name.
+        for mut records in state.topics.remove(topic).into_iter().flat_map(|t| t.partitions) {
+            records.waiting.drain(..).for_each(Waker::wake);
+        }
+        state.groups.retain(|(_, at), _| &*at.topic != topic);
         Ok(())
     }
 
@@ -310,25 +317,23 @@ impl<P: Payload> Log<P> for MemoryLog<P> {
     async fn join(&self, group: &str, topics: &[Arc<str>]) -> Result<Box<dyn Membership>> {
         let state = self.0.state.lock();
         let count = |topic: &Arc<str>| state.topics.get(topic).map_or(0, |t| t.spec.partitions);
-        let all = topics.iter().flat_map(|t| (0..count(t)).map(|i| Partition::new(t.clone(), i))).collect();
-        let told = Mutex::new(false);
-        Ok(Box::new(OnlyMember { log: self.clone(), group: group.to_string(), all, told }))
+        let partitions = |topic: &Arc<str>| (0..count(topic)).map(|i| Partition::new(topic.clone(), i)).collect();
+        let all = topics.iter().map(|t| (t.clone(), partitions(t))).collect();
+        let member = self.0.members.join(group, all);
+        Ok(Box::new(MemoryMember { log: self.clone(), group: group.to_string(), member }))
     }
 }
 
-/// The only member its group ever has: it is assigned everything once, for good.
-struct OnlyMember<P> {
+struct MemoryMember<P> {
     log: MemoryLog<P>,
     group: String,
-    all: Vec<Partition>,
-    told: Mutex<bool>,
+    member: Member,
 }
 
 #[async_trait]
-impl<P: Payload> Membership for OnlyMember<P> {
+impl<P: Payload> Membership for MemoryMember<P> {
     async fn next(&self) -> Result<Assignment> {
-        let told = std::mem::replace(&mut *self.told.lock(), true);
-        if told { pending().await } else { Ok(Assignment::Assigned(self.all.clone())) }
+        Ok(self.member.next().await)
     }
 
     async fn released(&self, _partitions: &[Partition]) -> Result<()> {
@@ -336,7 +341,7 @@ impl<P: Payload> Membership for OnlyMember<P> {
     }
 
     fn holds(&self, at: &Partition) -> bool {
-        self.all.contains(at)
+        self.member.holds(at)
     }
 
     async fn committed(&self, at: &Partition) -> Result<Option<Committed>> {
@@ -346,5 +351,25 @@ impl<P: Payload> Membership for OnlyMember<P> {
     async fn commit(&self, at: &Partition, committed: Committed) -> Result<()> {
         self.log.0.state.lock().groups.insert((self.group.clone(), at.clone()), committed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock::SystemClock;
+    use crate::topic::{Raw, suite};
+
+    #[tokio::test]
+    async fn the_contract_holds() {
+        let log: MemoryLog<Raw> = MemoryLog::new(Arc::new(SystemClock));
+        let subject: suite::Subject = Arc::new(log.clone());
+        let compact = move |topic: &str| {
+            log.compact(topic, |_| false);
+            Box::pin(async {}) as _
+        };
+        suite::all(subject.clone(), Box::new(compact)).await;
+        suite::single_member(&subject).await;
+        suite::removal_is_seen_at_once(&subject).await;
     }
 }

@@ -13,6 +13,13 @@ pub mod owner;
 
 pub mod memory;
 
+pub mod embedded;
+
+mod single;
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod suite;
+
 use crate::event::{Offset, Record};
 use crate::runtime::error::Result;
 use async_trait::async_trait;
