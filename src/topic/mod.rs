@@ -15,6 +15,9 @@ pub mod memory;
 
 pub mod embedded;
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
+
 mod single;
 
 #[cfg(any(test, feature = "conformance"))]
