@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A running broker.
 pub(crate) struct Server {
@@ -16,10 +17,13 @@ fn services() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services.sh")
 }
 
-/// A port that is free now, and so is the controller's, 10 000 above.
+/// A port that is free now, and so is the controller's, 10 000 above. Servers of one process search
+/// from different ports on, because a port is taken only once Java runs.
 fn free_port() -> u16 {
+    static SERVERS: AtomicU16 = AtomicU16::new(0);
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let first = 20_000 + (std::process::id() % 200) as u16 * 100;
+    let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+    let first = 20_000 + (std::process::id() % 200) as u16 * 40 + number * 20;
     (first..first + 10_000).find(|port| is_free(*port) && is_free(port + 10_000)).expect("no free port")
 }
 
