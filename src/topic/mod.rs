@@ -16,6 +16,9 @@ pub mod memory;
 
 pub mod embedded;
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
+
 mod single;
 
 pub mod codec;
