@@ -27,9 +27,9 @@ const fn layer(level: u8, module: &'static str, may: &'static [&'static str]) ->
 }
 
 /// What the pure modules may know: data, the ledger's functions, the error type.
-const DECIDES: &[&str] = &["event", "ledger", "runtime::error"];
+const DECIDES: &[&str] = &["event", "ledger", "runtime::error", "topic::claim", "guard"];
 /// What the stages may know: everything below them, no sibling, no resolver, no connector.
-const STAGE: &[&str] = &["runtime", "event", "ledger", "govern", "topic", "state", "connectors::contract"];
+const STAGE: &[&str] = &["runtime", "guard", "event", "ledger", "govern", "topic", "state", "connectors::contract"];
 /// What joins the stages.
 const PATH: &[&str] = &[
     "runtime",
@@ -43,6 +43,8 @@ const PATH: &[&str] = &[
     "capture",
     "apply",
     "agent",
+    "settle",
+    "guard",
     "flow",
     "partition",
 ];
@@ -60,6 +62,8 @@ const OUTSIDE: &[&str] = &[
     "capture",
     "apply",
     "agent",
+    "settle",
+    "guard",
     "flow",
     "partition",
     "control",
@@ -74,11 +78,11 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(2, "ledger", DECIDES),
     layer(2, "govern", &["event", "runtime::error"]),
     layer(2, "topic::claim", DECIDES),
-    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "connectors::contract"]),
-    layer(2, "apply::decide", &["event", "ledger", "runtime::error", "connectors::contract"]),
-    layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "connectors::contract"]),
-    layer(2, "agent::step", &["event", "ledger", "runtime::error", "connectors::contract"]),
-    layer(2, "topic", &["runtime", "event"]),
+    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
+    layer(2, "apply::decide", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
+    layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
+    layer(2, "agent::step", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
+    layer(2, "topic", &["runtime", "guard", "event"]),
     layer(3, "state", &["runtime", "event", "topic"]),
     layer(4, "connectors", &["runtime", "event"]),
     layer(4, "connectors::contract", &["runtime", "event", "ledger", "state"]),
@@ -88,6 +92,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(5, "capture", STAGE),
     layer(5, "apply", STAGE),
     layer(5, "agent", STAGE),
+    layer(5, "settle", &["runtime", "guard", "event", "resolve", "topic"]),
     layer(6, "flow", PATH),
     layer(6, "partition", PATH),
     layer(7, "control", OUTSIDE),

@@ -369,7 +369,8 @@ impl<'a> Simulation<'a> {
     fn judge(&mut self) {
         let (sites, config) = (&self.sites, self.config);
         let (exact, strict) = (config.is_exact(), config.strict);
-        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict };
+        let reasserts = self.product.reasserts();
+        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict, reasserts };
         self.oracle.judge_rest(rest, |p, key| sites[p].tags(key));
     }
 

@@ -56,6 +56,8 @@ pub struct Rest {
     pub exact: bool,
     /// A removed tag may not even come back where an application then keeps it.
     pub strict: bool,
+    /// The product puts the head behind void versions (claim-7).
+    pub reasserts: bool,
 }
 
 pub struct Oracle {
@@ -212,7 +214,9 @@ impl Oracle {
             shared.violation(format!("I10: {proposals} proposals came of {writes} writes"));
         }
         drop(journal);
-        self.judge_upsert_consumer();
+        if rest.reasserts {
+            self.judge_upsert_consumer();
+        }
         self.judge_conflicts();
         self.judge_ledgers();
     }

@@ -83,6 +83,11 @@ pub trait Product: Sync {
         roles
     }
 
+    /// Whether plain upsert consumers are looked after (claim-7).
+    fn reasserts(&self) -> bool {
+        true
+    }
+
     /// An instance of a role. It may end when it is fenced or halts; it is then started again if it
     /// is the role's current instance.
     fn spawn(&self, env: Env, role: RoleId, start: Start) -> Task;

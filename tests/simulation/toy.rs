@@ -46,6 +46,10 @@ pub enum Flaw {
 pub struct Toy(pub Flaw);
 
 impl Product for Toy {
+    fn reasserts(&self) -> bool {
+        false
+    }
+
     fn spawn(&self, env: Env, role: RoleId, _start: Start) -> Task {
         let flaw = self.0;
         Box::pin(async move {
