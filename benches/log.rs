@@ -18,8 +18,12 @@ const SINGLE: usize = 500;
 
 /// 200 bytes that compress about as well as rows do.
 fn message(number: usize) -> Message<Raw> {
-    let mut text = format!("{{\"id\":{number},\"name\":\"customer {}\",\"balance\":{}.{:02},", number * 7919 % 100_003,
-        number * 31 % 9973, number % 100);
+    let mut text = format!(
+        "{{\"id\":{number},\"name\":\"customer {}\",\"balance\":{}.{:02},",
+        number * 7919 % 100_003,
+        number * 31 % 9973,
+        number % 100
+    );
     let mut noise = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     while text.len() < 192 {
         noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -90,7 +94,8 @@ async fn run(dir: &Path, name: &str, compression: Compression) {
 async fn latency(dir: &Path) {
     let log = EmbeddedLog::open(dir, Arc::new(SystemClock)).unwrap();
     let at = Partition::new("single", 0);
-    let spec = TopicSpec { topic: "single".into(), partitions: 1, cleanup: Cleanup::Keep, compression: Compression::Lz4 };
+    let spec =
+        TopicSpec { topic: "single".into(), partitions: 1, cleanup: Cleanup::Keep, compression: Compression::Lz4 };
     log.create(&spec).await.unwrap();
     let session = log.session().await.unwrap();
     let mut reading = log.read(&at, 0).await.unwrap();

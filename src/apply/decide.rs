@@ -45,12 +45,13 @@ fn seq_of(ledger: Option<&LedgerEntry>) -> u64 {
 #[must_use]
 pub fn end_dirty(me: ActorId, version: &Canonical, content: Fp, known: Option<&Known>) -> Act {
     match known {
-        // It is logged. If the version contains it, it may go; else the version that does will come.
+        // It is logged. If the version contains it, it may go; else the version that does will come,
+        // and contain this one: waiting for it here would fill the set of those that wait.
         Some(known) if known.fp == content => {
             if known.vv.get(me) <= version.vv.get(me) {
                 Act::Write
             } else {
-                Act::Dirty
+                Act::Skip
             }
         }
         // Unlogged: put it into the log, so that it is proposed (sink-8).

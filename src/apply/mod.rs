@@ -226,8 +226,14 @@ impl Applying<'_> {
             }
             // The row moved under the lock: everything is open again.
             (Act::Adopt | Act::Write, Written::Dirty) | (Act::Defer, _) => self.hold(version, Why::Busy),
-            // What was put into the log stands behind everything seen here: wait for the reader.
-            (Act::Dirty | Act::Observe | Act::Skip, _) => self.hold(version, Why::Dirty { seen: content, at }),
+            // The edit stands in the log behind everything seen here: not before the reader has met it.
+            (Act::Observe, Written::Done) => {
+                self.pending.look_anew(&version.key);
+                self.hold(version, Why::Dirty { seen: content, at: Position::new(at.commit + 1, 0) });
+            }
+            (Act::Dirty | Act::Observe | Act::Skip, Written::Done | Written::Dirty) => {
+                self.hold(version, Why::Dirty { seen: content, at })
+            }
         }
     }
 

@@ -54,7 +54,7 @@ impl Fold {
 
     /// Folds a transaction; returns what is to be published, in order.
     pub fn transaction(&mut self, txn: &Transaction, now_ms: u64, stamp: Stamp) -> Vec<Addressed> {
-        self.pass_copies(Position::new(txn.commit, txn.first));
+        self.pass_copies(|copied| copied < Position::new(txn.commit, txn.first));
         // read-3: ledger rows of a transaction fold first.
         let ledger: HashMap<(CollectionNo, &Key), &LedgerEntry> = txn
             .changes
@@ -90,6 +90,7 @@ impl Fold {
     /// Folds rows of a first copy, found at `at`; what the log has shown since is not published
     /// again (who-5).
     pub fn copied(&mut self, rows: &[Copied], at: Position, now_ms: u64, stamp: Stamp) -> Vec<Addressed> {
+        self.pass_copies(|copied| copied <= at);
         let mut proposals = Vec::new();
         for row in rows {
             let known = self.known.get(&(row.collection, row.key.clone()));
@@ -195,9 +196,9 @@ impl Fold {
         self.moved.insert((collection, key.clone()));
     }
 
-    /// Copies of an earlier life that stand before `at` in log order move RS now.
-    fn pass_copies(&mut self, at: Position) {
-        while let Some(entry) = self.published.copies.first_entry().filter(|e| *e.key() < at) {
+    /// Copies of an earlier life move RS at their place in log order.
+    fn pass_copies(&mut self, passed: impl Fn(Position) -> bool) {
+        while let Some(entry) = self.published.copies.first_entry().filter(|e| passed(*e.key())) {
             for (collection, key, known) in entry.remove() {
                 self.learn(collection, &key, known);
             }
@@ -206,7 +207,7 @@ impl Fold {
 
     /// All copies of an earlier life move RS: nothing is left to re-read.
     pub fn pass_all_copies(&mut self) {
-        self.pass_copies(Position::new(u64::MAX, u64::MAX));
+        self.pass_copies(|_| true);
     }
 }
 

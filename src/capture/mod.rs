@@ -249,7 +249,15 @@ impl Owned<'_> {
             self.through = self.capture.platform.position().await?;
             self.mark().await?;
         }
+        self.pass_copies();
         Ok(self.through)
+    }
+
+    /// Copies of an earlier life move RS before a checkpoint says that nothing is left to re-read.
+    fn pass_copies(&mut self) {
+        if guard!("copies-first", !self.fold.rereading(self.through)) {
+            self.fold.pass_all_copies();
+        }
     }
 
     /// Folds what the source returned and publishes it; in flight when this returns.
@@ -262,9 +270,7 @@ impl Owned<'_> {
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
         self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
-        if !self.fold.rereading(self.through) {
-            self.fold.pass_all_copies();
-        }
+        self.pass_copies();
         self.send(proposals);
     }
 
@@ -311,7 +317,11 @@ impl Owned<'_> {
     #[must_use]
     pub fn due_ms(&self) -> u64 {
         let idle = self.through == self.marked && self.fold.moved.is_empty();
-        if idle { u64::MAX } else { self.marked_ms.saturating_add(self.capture.checkpoint_every_ms) }
+        if idle || guard!("read-13", self.fold.rereading(self.through)) {
+            u64::MAX
+        } else {
+            self.marked_ms.saturating_add(self.capture.checkpoint_every_ms)
+        }
     }
 
     /// Writes a checkpoint; returns the position the source may discard up to, if it moved.

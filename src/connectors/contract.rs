@@ -334,8 +334,9 @@ pub trait Store: Send + Sync {
     /// Waits for keys to look at again. Hints may be lost, doubled and out of order.
     async fn hints(&self, collection: CollectionNo) -> Result<Hints>;
 
-    /// Makes sure that no write of an owner with a lower epoch can take effect any more, or returns
-    /// the time in milliseconds since 1970 from which on that is so (agent-1).
+    /// Makes sure that no write of an owner with a lower epoch can take effect from the returned time
+    /// on, in the store's milliseconds since 1970; `u64::MAX` if only the expiry of each intent
+    /// makes sure of that (agent-1).
     async fn fence(&self, collection: CollectionNo, partition: u32, epoch: u64) -> Result<u64>;
 
     /// The store's clock in milliseconds since 1970, or the machine's.

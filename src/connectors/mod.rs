@@ -4,6 +4,8 @@ pub mod contract;
 
 #[cfg(feature = "filesystem")]
 pub mod filesystem;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -11,6 +13,8 @@ pub mod sqlite;
 pub const ALL: &[&contract::Descriptor] = &[
     #[cfg(feature = "filesystem")]
     &filesystem::DESCRIPTOR,
+    #[cfg(feature = "postgres")]
+    &postgres::DESCRIPTOR,
     #[cfg(feature = "sqlite")]
     &sqlite::DESCRIPTOR,
 ];

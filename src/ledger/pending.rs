@@ -65,6 +65,13 @@ impl Pending {
         self.waiting.insert(key, Waiting { version, why, offset, new_dirty });
     }
 
+    /// What was seen of a key before counts no more.
+    pub fn look_anew(&mut self, key: &Key) {
+        if let Some(waiting) = self.waiting.get_mut(key) {
+            waiting.why = Why::Busy;
+        }
+    }
+
     /// A version is finished.
     pub fn settle(&mut self, key: &Key) {
         self.waiting.remove(key);

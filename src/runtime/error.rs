@@ -84,9 +84,11 @@ codes! {
     SourceUnreachable "source_unreachable" Transient,
     SourceDenied "source_denied" Environment,
     SourceIdentity "source_identity" Integrity,
+    SourceSettings "source_settings" Environment,
     TableWithoutKey "table_without_key" Config,
     TableMissing "table_missing" Config,
     SchemaUnsupported "schema_unsupported" Environment,
+    TruncateUnsupported "truncate_unsupported" Environment,
     KeyTooLong "key_too_long" Record,
     KeyCollision "key_collision" Record,
     ValueTooLarge "value_too_large" Record,
@@ -116,7 +118,7 @@ pub struct Error {
 }
 
 /// The result of everything that can fail.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error of `code`; `doing` says what is wrong and what to do.

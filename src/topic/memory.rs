@@ -1,11 +1,11 @@
 //! The log in memory: for tests, and for the simulation, which decides when an append lands.
 //! Everything is lost with the process; nothing but that differs from the contract.
 
+use super::single::{Groups, Member};
 use super::{
     Appending, Assignment, Bounds, Cleanup, Committed, Delivered, Log, Membership, Message, Partition, Payload,
     Reading, Session, TopicSpec,
 };
-use super::single::{Groups, Member};
 use crate::event::Offset;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};

@@ -16,12 +16,15 @@ pub mod memory;
 
 pub mod embedded;
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
+
 mod single;
 
-#[cfg(any(test, feature = "conformance"))]
-pub mod suite;
 pub mod codec;
 pub mod registry;
+#[cfg(any(test, feature = "conformance"))]
+pub mod suite;
 
 use crate::event::{Offset, Record};
 use crate::runtime::error::Result;

@@ -347,7 +347,11 @@ pub async fn topics_and_settings(log: &Subject) {
     let same = spec(&name, 2, Cleanup::Keep);
     ok("create again", log.create(&same).await);
     fails("other partitions", Code::TopicSettings, log.create(&TopicSpec { partitions: 3, ..same.clone() }).await);
-    fails("other cleanup", Code::TopicSettings, log.create(&TopicSpec { cleanup: Cleanup::Compact, ..same.clone() }).await);
+    fails(
+        "other cleanup",
+        Code::TopicSettings,
+        log.create(&TopicSpec { cleanup: Cleanup::Compact, ..same.clone() }).await,
+    );
     let topics = ok("topics", soon("topics", log.topics()).await);
     assert_eq!(topics.iter().filter(|t| t.topic == name).collect::<Vec<_>>(), [&same]);
 }
@@ -400,10 +404,12 @@ pub async fn missing_topics(log: &Subject) {
 /// Large messages, empty keys, empty payloads and none: all come back as they were given.
 pub async fn large_and_odd_messages(log: &Subject) {
     let at = Partition::new(topic(log, "odd", 1, Cleanup::Keep).await, 0);
-    let noise = |n: usize| (0..n).scan(7u32, |x, _| {
-        *x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        Some((*x >> 24) as u8)
-    });
+    let noise = |n: usize| {
+        (0..n).scan(7u32, |x, _| {
+            *x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            Some((*x >> 24) as u8)
+        })
+    };
     let batch = vec![
         Message { key: Bytes::new(), payload: Some(Bytes::from_static(b"control")) },
         Message { key: Bytes::from_static(b"gone"), payload: None },

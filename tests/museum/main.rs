@@ -263,7 +263,8 @@ fn records(schema: &Arc<Schema>) -> Vec<Record> {
     let stamp = Stamp { epoch: 3, owner: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef };
     let key = Key::of_row(&row(), schema).unwrap();
     let link = Link { offset: 13, seq: 9, id: 0xfedc_ba98_7654_3210 };
-    let rules = Rules { version: 1, priority: vec![PlatformNo(2), PlatformNo(1)], bootstrap: Bootstrap::Source(PlatformNo(1)) };
+    let rules =
+        Rules { version: 1, priority: vec![PlatformNo(2), PlatformNo(1)], bootstrap: Bootstrap::Source(PlatformNo(1)) };
     let head = canonical(schema, &key);
     let known = Known {
         vv: [dot(1, 1)].into_iter().collect(),
@@ -282,7 +283,16 @@ fn records(schema: &Arc<Schema>) -> Vec<Record> {
         lastpos: vec![Position::new(8, 1), Position::START],
         copied: vec![Copying::Through(key.clone()), Copying::Done, Copying::Todo],
     };
-    let mark = ResolverMark { stamp, number: 1, link, c_off: 13, changes: validity(stamp), rctr: 1, rules, schemas: vec![schema.clone()] };
+    let mark = ResolverMark {
+        stamp,
+        number: 1,
+        link,
+        c_off: 13,
+        changes: validity(stamp),
+        rctr: 1,
+        rules,
+        schemas: vec![schema.clone()],
+    };
     vec![
         Record::Claim(Claim { role: Role::Writer(PlatformNo(2)), stamp }),
         Record::Proposal(Box::new(proposal(schema, &key, stamp))),

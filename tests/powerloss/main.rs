@@ -176,7 +176,11 @@ async fn verify(dir: &Path, known: &Acknowledged) {
     for index in 0..PARTITIONS {
         let bounds = log.bounds(&at(index)).await.unwrap();
         let high = known.high[index as usize];
-        assert!(bounds.high >= high, "{high} messages of partition {index} were acknowledged, {} are there", bounds.high);
+        assert!(
+            bounds.high >= high,
+            "{high} messages of partition {index} were acknowledged, {} are there",
+            bounds.high
+        );
         assert!(bounds.low >= if index == 1 { known.low } else { 0 });
         let mut reading = log.read(&at(index), bounds.low).await.unwrap();
         let mut expected = bounds.low;

@@ -58,7 +58,7 @@ pub struct Config {
 impl Config {
     /// Whether every platform can tell what became of a write (agent-9).
     pub fn is_exact(&self) -> bool {
-        !self.platforms.contains(&Kind::Hint(Variant::Content { versions: false }))
+        self.log_gap == 0 && !self.platforms.contains(&Kind::Hint(Variant::Content { versions: false }))
     }
 }
 

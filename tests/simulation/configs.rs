@@ -21,7 +21,7 @@ const BASE: Config = Config {
     fault_weight: 12,
     log_gap: 0,
     skew_ms: 0,
-    strict: false,
+    strict: true,
     sequential: false,
     quiet_ms: 300_000,
     steps_max: 40_000,

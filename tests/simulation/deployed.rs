@@ -3,6 +3,7 @@
 
 use super::executor::Task;
 use super::product::{Access, Env, Product, RoleId, Start};
+#[cfg(feature = "mutants")]
 use super::runner::{Expect, Mutant, Mutation};
 use super::workload::{Policy, schema, set_merge};
 use driftless::agent::{Agent, Part, Timing};
@@ -92,7 +93,8 @@ fn capture(env: &Env, platform: usize) -> Capture {
         lanes: (0..env.topics.partitions).map(lane).collect(),
         lane_of: Arc::new(move |_, key: &Key| topics.of(key) as usize),
         schemas: vec![schema().clone()],
-        checkpoint_every_ms: 20,
+        // Some checkpoint all the time, so that the shortest windows are met.
+        checkpoint_every_ms: if env.instance % 3 == 0 { 0 } else { 20 },
         progress: Arc::default(),
     }
 }
@@ -177,8 +179,40 @@ fn key_of(row: &Row) -> Option<Key> {
     }
 }
 
-/// The table of mutants.
-pub const MUTANTS: &[Mutant] = &[];
+/// The table of mutants: each guard of the product that stands under `guard!`, and what happens
+/// when it is taken out.
+#[cfg(feature = "mutants")]
+pub const MUTANTS: &[Mutant] = &[
+    mutant("claim-void", Expect::Caught, &[]),
+    mutant("claim-4", Expect::Caught, &[]),
+    mutant("promote", Expect::Caught, &[]),
+    mutant("under-claim", Expect::Caught, &[]),
+    mutant("sink-1", Expect::Caught, &[]),
+    mutant("sink-3", Expect::Caught, &[]),
+    mutant("sink-3-newest", Expect::Caught, &[]),
+    mutant("sink-4", Expect::Caught, &[]),
+    mutant("sink-8", Expect::Caught, &[]),
+    mutant("read-1", Expect::Caught, &[]),
+    mutant("read-1-join", Expect::Caught, &[]),
+    mutant("read-6", Expect::Caught, &[]),
+    mutant("who-5", Expect::Caught, &[]),
+    mutant("read-12", Expect::Caught, &[]),
+    mutant("read-13", Expect::Caught, &[]),
+    mutant("checkpoint-after-acks", Expect::Caught, &[]),
+    mutant("conflict-log", Expect::Caught, &[]),
+    mutant("own-unseen", Expect::Caught, &[]),
+    mutant("before-known", Expect::Caught, &[]),
+    mutant("mark-after-acks", Expect::Caught, &[]),
+    mutant("claim-7", Expect::Caught, &[]),
+    mutant("agent-2", Expect::Caught, &[]),
+    mutant("agent-4", Expect::Caught, &[]),
+    mutant("agent-8", Expect::Caught, &[]),
+    mutant("agent-intent", Expect::Caught, &[]),
+    mutant("agent-reassert", Expect::Caught, &[]),
+    mutant("agent-contains", Expect::Caught, &[]),
+    mutant("reader-first", Expect::Caught, &[]),
+    mutant("copies-first", Expect::Caught, &[]),
+];
 
 /// Takes a guard out of the product on this thread.
 #[cfg(feature = "mutants")]
@@ -186,7 +220,7 @@ pub fn mutate(name: Option<&'static str>) {
     driftless::runtime::guard::take_out(name.unwrap_or(""));
 }
 
-#[expect(dead_code, reason = "until the table is filled")]
+#[cfg(feature = "mutants")]
 const fn mutant(name: &'static str, expected: Expect, configs: &'static [&'static str]) -> Mutant {
     Mutant { mutation: Mutation(name), expected, configs }
 }

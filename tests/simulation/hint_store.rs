@@ -322,7 +322,7 @@ impl Store for Handle {
             *fence = (*fence).max(epoch);
         }
         // An object store has no fence but the expiry of each intent, which its next owner waits for.
-        Ok(self.store.clock.now_ms())
+        Ok(if self.store.variant == Variant::Files { self.store.clock.now_ms() } else { u64::MAX })
     }
 
     fn now_ms(&self) -> u64 {
@@ -364,15 +364,17 @@ mod tests {
         Intent { iid, seq: iid, vv, fp, ts, tomb: false, schema: SchemaId(1), expect, exp_ms }
     }
 
+    const MINE: Owned = Owned { collection: 0, partition: 0, epoch: 1 };
+
     /// Writes `tags` under `intent` through `handle`.
     fn cas(handle: &Arc<dyn Store>, tags: Tags, intent: &Intent) -> Outcome {
         let (handle, row, intent) = (handle.clone(), row(&key(0), tags), intent.clone());
-        run(async move { handle.cas(0, &key(0), row.as_deref(), &intent).await.unwrap() })
+        run(async move { handle.cas(MINE, &key(0), row.as_deref(), &intent).await.unwrap() })
     }
 
     fn observe(handle: &Arc<dyn Store>, intent: &Intent) -> Observed {
         let (handle, intent) = (handle.clone(), intent.clone());
-        run(async move { handle.read(0, &key(0), Some(&intent)).await.unwrap() })
+        run(async move { handle.read(MINE, &key(0), Some(&intent)).await.unwrap() })
     }
 
     #[test]

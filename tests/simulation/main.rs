@@ -38,3 +38,11 @@ fn no_schedule_breaks_an_invariant() {
     outcome.print("simulation");
     outcome.assert_clean();
 }
+
+/// protocol.md §11: every guard is seen to matter, or it is said why not.
+#[cfg(feature = "mutants")]
+#[test]
+fn every_guard_that_is_taken_out_is_missed() {
+    let wrong = runner::run_mutants(&Driftless, configs::CONFIGS, deployed::mutate, deployed::MUTANTS);
+    assert!(wrong.is_empty(), "not as the table says:\n{}", wrong.join("\n"));
+}

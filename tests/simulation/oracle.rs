@@ -5,7 +5,7 @@ use super::executor::now;
 use super::product::RoleId;
 use super::shared::{Count, Shared, trace};
 use super::workload::{Journal, Policy, Tags, Written, fp, key, key_index, tags};
-use driftless::event::{Canonical, Cause, Conflict, Key, Loser, Origin, Position, Proposal, Record, Seq, Validity};
+use driftless::event::{Canonical, Cause, Conflict, Key, Loser, Op, Origin, Position, Proposal, Record, Seq, Validity};
 use driftless::topic::claim::admit;
 use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
@@ -204,7 +204,15 @@ impl Oracle {
                 Policy::Register => self.judge_register(&journal, index, head, rest.strict),
             }
         }
+        // I10: a change is proposed once; echoes are not. What was found there (a copy, an unlogged
+        // edit) is no change: it may be said again.
+        let changes = self.filed.values().filter(|f| f.proposal.op != Op::Read).count();
+        let (proposals, writes) = (changes as u64, journal.writes.len() as u64);
+        if rest.exact && proposals > writes {
+            shared.violation(format!("I10: {proposals} proposals came of {writes} writes"));
+        }
         drop(journal);
+        self.judge_upsert_consumer();
         self.judge_conflicts();
         self.judge_ledgers();
     }
@@ -217,13 +225,33 @@ impl Oracle {
                 // A deletion has no tag: some later writer saw nothing there, or a deletion lost. Who
                 // writes after it on the same platform saw it too, though it may have been undone.
                 let seen = |w: &Written| w.seen == 0 || !strict && w.platform == write.platform;
-                head == 0 || later().any(seen) || self.lost_deletions.contains(&index)
+                // What never reached the log needs no deletion: a HINT platform shows states, not writes.
+                let unknown = write.seen & *self.shared.published.lock() == 0;
+                head == 0 || unknown || later().any(seen) || self.lost_deletions.contains(&index)
             } else {
                 head == write.left || later().any(|w| w.seen & write.left != 0) || self.lost_tags & write.left != 0
             };
             if !kept {
                 self.shared
                     .violation(format!("I5: {write:?} is neither final, nor replaced knowingly, nor a logged loser"));
+            }
+        }
+    }
+
+    /// claim-7: who knows nothing of the chain and takes the last record of each key holds the head.
+    fn judge_upsert_consumer(&self) {
+        let mut last: BTreeMap<Key, (Seq, u64)> = BTreeMap::new();
+        for partition in 0..self.topics.partitions {
+            for delivered in self.log.dump(&self.topics.dataset(partition)) {
+                if let Some(Record::Canonical(c)) = delivered.payload.as_deref() {
+                    last.insert(c.key.clone(), (c.seq, c.id));
+                }
+            }
+        }
+        for (key, versions) in &self.versions {
+            let head = versions.last().map(|h| (h.seq, h.id));
+            if last.get(key).copied() != head {
+                self.shared.violation(format!("topic-5: the last record of {key:?} in D is not its head"));
             }
         }
     }

@@ -97,7 +97,6 @@ fn version(schema: &Schema, key: &Key, seq: u64, row: Option<Row>) -> Planned {
         ack: Ack::new(),
         rctr: 0,
         conflict: None,
-        shadow: None,
         copy: false,
     };
     Planned { version: Arc::new(canonical), fp, act: Act::Write }

@@ -290,7 +290,12 @@ impl Gen {
             by: ActorId(self.number() as u32),
             cause: [Cause::FastForward, Cause::Join, Cause::Merge][self.below(3) as usize],
             ack: (0..self.below(4))
-                .map(|_| Join { actor: ActorId(self.number() as u32), ctr: self.number(), seq: self.number(), fp_local: self.fp() })
+                .map(|_| Join {
+                    actor: ActorId(self.number() as u32),
+                    ctr: self.number(),
+                    seq: self.number(),
+                    fp_local: self.fp(),
+                })
                 .collect(),
             rctr: self.number(),
             conflict: self.maybe(|g| {

@@ -4,9 +4,10 @@
 use super::value::{put_image, put_row, take_image, take_row};
 use super::wire::{Broken, Input, Out, Wire, put_counted, put_items, put_len, record, symbols};
 use crate::event::{
-    ActorId, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Dot, Fp, Hlc, Intent, Join, Key,
-    Known, KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position, Proposal, ReaderMark,
-    ResolverMark, Role, Row, Rules, Schema, SchemaId, Side, Stamp, StateRecord, Token, Txn, Validity, Vv,
+    ActorId, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Dot, Fp, Hlc,
+    Intent, Join, Key, Known, KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position,
+    Proposal, ReaderMark, ResolverMark, Role, Row, Rules, Schema, SchemaId, Side, Stamp, StateRecord, Token, Txn,
+    Validity, Vv,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -202,7 +202,15 @@ impl Store {
     }
 
     /// The changes that store a block whose last message has the offset `last`.
-    pub fn block(&self, id: u32, index: u32, packed: Packed, base: Offset, last: Offset, ms: (u64, u64)) -> Vec<Change> {
+    pub fn block(
+        &self,
+        id: u32,
+        index: u32,
+        packed: Packed,
+        base: Offset,
+        last: Offset,
+        ms: (u64, u64),
+    ) -> Vec<Change> {
         let key = block_key(id, index, last);
         if packed.stored.len() <= INLINE_LIMIT {
             let header = Header::new(&packed, base, ms, None);

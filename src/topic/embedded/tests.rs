@@ -22,7 +22,9 @@ fn compact_now(log: &EmbeddedLog) -> suite::CompactNow {
     let log = log.clone();
     Box::new(move |topic| {
         let (log, topic) = (log.clone(), topic.to_string());
-        Box::pin(async move { tokio::task::spawn_blocking(move || log.compact(&topic, u64::MAX)).await.unwrap().unwrap() })
+        Box::pin(
+            async move { tokio::task::spawn_blocking(move || log.compact(&topic, u64::MAX)).await.unwrap().unwrap() },
+        )
     })
 }
 
@@ -140,13 +142,17 @@ async fn tombstones_stay_as_long_as_readers_need_them() {
     let log = EmbeddedLog::open(dir.path(), clock.clone()).unwrap();
     let at = Partition::new("t", 0);
     log.create(&spec(&"t".into(), 1, Cleanup::Compact)).await.unwrap();
-    append(&subject(&log), &at, vec![message("a", "1"), Message { key: Bytes::from_static(b"a"), payload: None }]).await;
+    append(&subject(&log), &at, vec![message("a", "1"), Message { key: Bytes::from_static(b"a"), payload: None }])
+        .await;
     let compact = |before_ms: u64| {
         let log = log.clone();
         tokio::task::spawn_blocking(move || log.compact("t", before_ms).unwrap())
     };
     compact(1000).await.unwrap();
-    assert_eq!(dump(&subject(&log), &at).await.iter().map(|d| (d.offset, d.payload.clone())).collect::<Vec<_>>(), [(1, None)]);
+    assert_eq!(
+        dump(&subject(&log), &at).await.iter().map(|d| (d.offset, d.payload.clone())).collect::<Vec<_>>(),
+        [(1, None)]
+    );
     compact(1001).await.unwrap();
     assert_eq!(dump(&subject(&log), &at).await, []);
     assert_eq!(append(&subject(&log), &at, vec![message("b", "")]).await, [2]);

@@ -1,7 +1,9 @@
 //! The topics of the embedded log as they are in memory. Only the writer changes them, after the
 //! change is durable; readers wait on a partition's state.
 
-use super::store::{Cleaned, Store, StoredTopic, Watermarks, block_key, header, load, parse, partition_key, store_error};
+use super::store::{
+    Cleaned, Store, StoredTopic, Watermarks, block_key, header, load, parse, partition_key, store_error,
+};
 use crate::event::Offset;
 use crate::runtime::error::{Code, Error, Result};
 use crate::topic::{Bounds, Partition, TopicSpec};

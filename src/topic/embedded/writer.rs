@@ -283,10 +283,7 @@ impl<'a> Group<'a> {
         let Ok(topic) = self.core.topics.find(name) else { return Ok(((), Box::new(|_| ()))) };
         // The blocks may be many: they are removed later, and the note makes sure of it.
         let note = [b"x".as_slice(), &topic.id.to_be_bytes()].concat();
-        self.add(vec![
-            Change::Put(Space::Meta, note, Vec::new()),
-            Change::Remove(Space::Meta, topic_key(name)),
-        ]);
+        self.add(vec![Change::Put(Space::Meta, note, Vec::new()), Change::Remove(Space::Meta, topic_key(name))]);
         let effect = move |core: &Core| {
             core.topics.forget(&topic.spec.topic);
             topic.mark_removed();

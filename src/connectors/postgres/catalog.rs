@@ -1,0 +1,254 @@
+//! What the server says of a table: its columns, how each is read, its key, its replica identity. A
+//! table's form is read once, when the platform is opened; the log is compared with it.
+
+use super::client::{Session, quoted};
+use super::failure;
+use super::values::Native;
+use crate::connectors::contract::Place;
+use crate::event::{Field, Schema, SchemaId, Type};
+use crate::runtime::error::{Code, Error, Result};
+use std::sync::Arc;
+
+/// A column of a table; generated ones are left out everywhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The number of its type, as the log names it.
+    pub ty: u32,
+    /// How it is read and written.
+    pub native: Native,
+    /// The type's own limit (length, precision, scale), -1 for none.
+    pub modifier: i32,
+    /// Whether it refuses null.
+    pub not_null: bool,
+    /// The type's name in SQL.
+    pub sql: String,
+    /// `GENERATED ALWAYS AS IDENTITY`: inserted, but never updated.
+    pub always: bool,
+}
+
+/// A table that holds a collection.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its number.
+    pub oid: u32,
+    /// Its schema.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its replica identity: `d`, `n`, `f` or `i`.
+    pub identity: u8,
+    /// `p` for a partitioned table, `r` for an ordinary one.
+    pub kind: u8,
+    /// Its columns in order.
+    pub columns: Vec<Column>,
+    /// What its records look like.
+    pub schema: Arc<Schema>,
+    /// For each field of `schema` the index in `columns`.
+    pub fields: Vec<usize>,
+}
+
+/// The columns, domains followed to what they stand on.
+const COLUMNS: &str = "
+WITH RECURSIVE base(att, ty, modifier, strict) AS (
+    SELECT attnum, atttypid, atttypmod, attnotnull FROM pg_attribute
+    WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+  UNION ALL
+    SELECT b.att, t.typbasetype, CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE b.modifier END, b.strict OR t.typnotnull
+    FROM base b JOIN pg_type t ON t.oid = b.ty WHERE t.typtype = 'd')
+SELECT a.attname::text, a.atttypid, t.oid, b.modifier, b.strict, t.typtype = 'e', t.typcategory = 'A' AND t.typlen = -1,
+       coalesce(e.oid, 0), coalesce(e.typtype::text, ''), coalesce(e.typdelim::text, ''),
+       format_type(a.atttypid, -1), a.attidentity = 'a'
+FROM base b JOIN pg_type t ON t.oid = b.ty AND t.typtype <> 'd'
+JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = b.att
+LEFT JOIN pg_type e ON e.oid = t.typelem
+ORDER BY a.attnum";
+
+impl Table {
+    /// Reads the table of `place`; `None` if it is not there.
+    pub async fn read(session: &Session, place: &Place) -> Result<Option<Self>> {
+        let (namespace, name) = address(place)?;
+        let found = session
+            .query_opt(
+                "SELECT c.oid, c.relreplident::text, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
+                &[&namespace, &name],
+            )
+            .await
+            .map_err(failure::of)?;
+        let Some(found) = found else { return Ok(None) };
+        let (oid, identity, kind): (u32, String, String) = (found.get(0), found.get(1), found.get(2));
+        let first = |text: &str| text.bytes().next().unwrap_or_default();
+        let columns = columns(session, oid).await?;
+        let key = key_columns(session, oid, first(&identity) == b'i').await?;
+        let own = own_schema(place, &namespace, &name, &columns, &key)?;
+        let mut table = Table {
+            oid,
+            identity: first(&identity),
+            kind: first(&kind),
+            fields: Vec::new(),
+            schema: Arc::new(own),
+            columns,
+            namespace,
+            name,
+        };
+        if let Some(wanted) = &place.schema {
+            table.agree(wanted)?;
+        }
+        table.fields = table.schema.fields.iter().filter_map(|f| table.index_of(&f.name)).collect();
+        Ok(Some(table))
+    }
+
+    /// Its full name in statements.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        format!("{}.{}", quoted(&self.namespace), quoted(&self.name))
+    }
+
+    /// Its full name for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        format!("{}.{}", self.namespace, self.name)
+    }
+
+    /// The column of a field.
+    #[must_use]
+    pub fn column(&self, field: usize) -> Option<&Column> {
+        self.columns.get(*self.fields.get(field)?)
+    }
+
+    /// The columns of the fields, in their order.
+    pub fn field_columns(&self) -> impl Iterator<Item = &Column> {
+        self.fields.iter().filter_map(|&i| self.columns.get(i))
+    }
+
+    /// The columns of the key, in key order.
+    pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
+        self.schema.key.iter().filter_map(|&f| self.column(f))
+    }
+
+    /// Whether every column's binary form is understood.
+    #[must_use]
+    pub fn has_binary(&self) -> bool {
+        self.columns.iter().all(|c| c.native.has_binary())
+    }
+
+    fn index_of(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == name)
+    }
+
+    /// Takes the dataset's schema for its own, if the table can hold it.
+    fn agree(&mut self, wanted: &Arc<Schema>) -> Result<()> {
+        let shown = self.shown();
+        let unsupported = |text: String| Error::new(Code::SchemaUnsupported, text).at("table", &shown);
+        for field in &wanted.fields {
+            let Some(column) = self.index_of(&field.name).and_then(|i| self.columns.get(i)) else {
+                return Err(unsupported(format!(
+                    "the table has no column \"{}\" for a field of the dataset",
+                    field.name
+                )));
+            };
+            if !holds(&column.native, &field.ty) {
+                let text = "is of type {type}, which does not hold what the dataset has there";
+                return Err(unsupported(format!("column \"{}\" {}", column.name, text.replace("{type}", &column.sql))));
+            }
+        }
+        let names = |schema: &Schema| schema.key_fields().map(|f| f.name.clone()).collect::<Vec<_>>();
+        let (mut here, mut there) = (names(&self.schema), names(wanted));
+        here.sort();
+        there.sort();
+        if here != there {
+            return Err(unsupported(format!(
+                "the table's key is {here:?}, the dataset's is {there:?}; they must be equal"
+            )));
+        }
+        self.schema = wanted.clone();
+        Ok(())
+    }
+}
+
+/// Whether a column can hold every kind of value of a type (its limits are checked value by value).
+fn holds(native: &Native, ty: &Type) -> bool {
+    match (native, ty) {
+        (Native::Int(_), Type::Int(_)) => true,
+        (Native::Array(native), Type::Array(ty)) => holds(native, ty),
+        (native, ty) => native.event_type() == *ty,
+    }
+}
+
+/// Where a place's table is: `{table: "schema.name"}`, `{schema: …, table: …}`, or by the collection's name.
+fn address(place: &Place) -> Result<(String, String)> {
+    let wrong = |text: &str| Error::new(Code::ConfigInvalid, text).at("collection", &place.name);
+    let text = |key: &str| match place.on.get(key) {
+        None => Ok(None),
+        Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(wrong("on: `table` and `schema` are names")),
+    };
+    if place.on.as_object().is_some_and(|on| on.keys().any(|k| k != "table" && k != "schema")) {
+        return Err(wrong("on: a table of Postgres is named by `table` and, if need be, `schema`"));
+    }
+    let table = text("table")?.unwrap_or_else(|| place.name.clone());
+    Ok(match (text("schema")?, table.split_once('.')) {
+        (Some(schema), _) => (schema, table),
+        (None, Some((schema, name))) => (schema.to_owned(), name.to_owned()),
+        (None, None) => ("public".into(), table),
+    })
+}
+
+async fn columns(session: &Session, oid: u32) -> Result<Vec<Column>> {
+    let rows = session.query(COLUMNS, &[&oid]).await.map_err(failure::of)?;
+    let column = |row: &tokio_postgres::Row| {
+        let (base, element, delimiter): (u32, u32, String) = (row.get(2), row.get(7), row.get(9));
+        let native = match (row.get::<_, bool>(5), row.get::<_, bool>(6), row.get::<_, String>(8).as_str()) {
+            (true, ..) => Native::Text,
+            (_, true, "e") => Native::Array(Box::new(Native::Text)),
+            (_, true, "b") if delimiter == "," => Native::Array(Box::new(Native::of_scalar(element))),
+            (_, true, _) => Native::Printed,
+            _ => Native::of_scalar(base),
+        };
+        Column {
+            name: row.get(0),
+            ty: row.get(1),
+            native,
+            modifier: row.get(3),
+            not_null: row.get(4),
+            sql: row.get(10),
+            always: row.get(11),
+        }
+    };
+    Ok(rows.iter().map(column).collect())
+}
+
+/// The names of the key's columns in order: the replica identity's index, or the primary key.
+async fn key_columns(session: &Session, oid: u32, by_index: bool) -> Result<Vec<String>> {
+    let which = if by_index { "i.indisreplident" } else { "i.indisprimary" };
+    let statement = format!(
+        "SELECT a.attname::text FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(att, n)
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.att
+         WHERE i.indrelid = $1 AND {which} AND k.n <= i.indnkeyatts ORDER BY k.n"
+    );
+    let rows = session.query(&statement, &[&oid]).await.map_err(failure::of)?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+fn own_schema(place: &Place, namespace: &str, name: &str, columns: &[Column], key: &[String]) -> Result<Schema> {
+    let at = format!("{namespace}.{name}");
+    let of = |key: &String| columns.iter().position(|c| c.name == *key);
+    let key: Vec<usize> = key.iter().filter_map(of).collect();
+    if key.is_empty() {
+        let text = "the table has no primary key: add one, or a unique index on NOT NULL columns and REPLICA IDENTITY USING INDEX";
+        return Err(Error::new(Code::TableWithoutKey, text).at("table", at));
+    }
+    let odd = |c: &&Column| {
+        matches!(c.native, Native::Float(_) | Native::Array(_) | Native::Json(_) | Native::Interval | Native::TimeTz)
+    };
+    if let Some(column) = key.iter().filter_map(|&i| columns.get(i)).find(odd) {
+        let text =
+            format!("column \"{}\" of the key is of type {}, which has no exact key form", column.name, column.sql);
+        return Err(Error::new(Code::SchemaUnsupported, text).at("table", at));
+    }
+    let field = |c: &Column| Field { name: c.name.as_str().into(), ty: c.native.event_type(), nullable: !c.not_null };
+    let fields = columns.iter().map(field).collect();
+    Ok(Schema { id: SchemaId(0), name: place.name.as_str().into(), fields, key })
+}

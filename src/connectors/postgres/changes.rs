@@ -1,0 +1,283 @@
+//! What a message of the log means for a dataset: rows of its collections, rows of the ledger, edits
+//! a sink has put into the log. A table that is not as it was when the platform was opened stops the
+//! reader at its place; nothing is guessed.
+
+use super::catalog::Table;
+use super::ledger;
+use super::values::Native;
+use super::wire::cursor::Malformed;
+use super::wire::pgoutput::{Column, Message, Oid, Old, Relation, Tuple};
+use crate::connectors::contract::{Change, CollectionNo};
+use crate::event::{Fp, Key, Row, Value};
+use crate::runtime::error::{Code, Error, Result};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The collections of a dataset and where they lie.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// The schema of the ledger.
+    pub ledger_schema: String,
+    /// By collection number: the name in the ledger, partitions, table.
+    pub list: Vec<Collection>,
+}
+
+/// One collection.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// Its name in the ledger.
+    pub ledger_name: String,
+    /// How many partitions its topics have.
+    pub partitions: u32,
+    /// Its table.
+    pub table: Arc<Table>,
+}
+
+impl Tables {
+    /// The collection of a number.
+    pub fn get(&self, no: CollectionNo) -> Result<&Collection> {
+        self.list
+            .get(usize::from(no))
+            .ok_or_else(|| Error::new(Code::Unexpected, format!("there is no collection {no}")))
+    }
+
+    /// The collection of a name in the ledger.
+    fn by_ledger_name(&self, name: &str) -> Option<(CollectionNo, &Collection)> {
+        let found = self.list.iter().position(|c| c.ledger_name == name)?;
+        Some((CollectionNo::try_from(found).ok()?, self.list.get(found)?))
+    }
+}
+
+/// What a table of the log is to the dataset.
+#[derive(Clone, Debug)]
+enum Bound {
+    Data(CollectionNo, Arc<Table>),
+    Ledger,
+    Observed,
+    Other,
+}
+
+/// Translates messages; remembers the tables the log has described.
+#[derive(Debug)]
+pub struct Translator {
+    tables: Arc<Tables>,
+    relations: HashMap<Oid, Bound>,
+}
+
+impl Translator {
+    /// Knows no relation yet.
+    #[must_use]
+    pub fn new(tables: Arc<Tables>) -> Self {
+        Translator { tables, relations: HashMap::new() }
+    }
+
+    /// Takes notice of a table.
+    pub fn relation(&mut self, relation: &Relation) -> Result<()> {
+        let is = |name: &str| relation.namespace == self.tables.ledger_schema && relation.name == name;
+        let found = self.tables.list.iter().position(|c| {
+            let t = &c.table;
+            t.namespace == relation.namespace && t.name == relation.name
+        });
+        let columns = relation.columns.iter().map(|c| (&*c.name, c.ty));
+        let (bound, same) = match found.and_then(|i| Some((CollectionNo::try_from(i).ok()?, self.tables.list.get(i)?)))
+        {
+            Some((no, collection)) => {
+                let known = collection.table.columns.iter().map(|c| (&*c.name, c.ty));
+                let same = columns.eq(known) && relation.oid == collection.table.oid;
+                (Bound::Data(no, collection.table.clone()), same)
+            }
+            None if is("ledger") => (Bound::Ledger, columns.eq(ledger::LEDGER.iter().map(|c| (c.0, c.1)))),
+            None if is("observed") => (Bound::Observed, columns.eq(ledger::OBSERVED)),
+            None => (Bound::Other, true),
+        };
+        if !same {
+            let text = "the table has other columns than when the work began; nothing behind this place was read: restart to take its new form";
+            let place = format!("{}.{}", relation.namespace, relation.name);
+            return Err(Error::new(Code::SchemaUnsupported, text).at("table", place));
+        }
+        if matches!(&bound, Bound::Data(..)) && relation.identity == b'n' {
+            return Err(no_identity(&format!("{}.{}", relation.namespace, relation.name)));
+        }
+        self.relations.insert(relation.oid, bound);
+        Ok(())
+    }
+
+    /// Adds the changes a message makes.
+    pub fn changes(&self, message: &Message, into: &mut Vec<Change>) -> Result<()> {
+        match message {
+            Message::Insert(oid, new) => self.row(*oid, None, Some(new), into),
+            Message::Update(oid, old, new) => self.row(*oid, old.as_deref(), Some(new), into),
+            Message::Delete(oid, old) => self.row(*oid, Some(old), None, into),
+            Message::Truncate(oids) => self.truncated(oids),
+            _ => Ok(()),
+        }
+    }
+
+    fn bound(&self, oid: Oid) -> Result<&Bound> {
+        // A row of a table the log never described would be lost in silence otherwise.
+        self.relations.get(&oid).ok_or_else(|| {
+            Error::new(Code::Unexpected, format!("the log holds a row of table {oid} before its description"))
+        })
+    }
+
+    fn truncated(&self, oids: &[Oid]) -> Result<()> {
+        for oid in oids {
+            if let Bound::Data(_, table) = self.bound(*oid)? {
+                let text = "the table was truncated, which is not carried over yet; start the platform anew (re-anchor), or delete rows instead";
+                return Err(Error::new(Code::TruncateUnsupported, text).at("table", table.shown()));
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, oid: Oid, old: Option<&Old>, new: Option<&Tuple>, into: &mut Vec<Change>) -> Result<()> {
+        match self.bound(oid)? {
+            Bound::Other => Ok(()),
+            Bound::Ledger => self.ledger_row(old, new, into),
+            Bound::Observed => self.observed_row(new, into),
+            Bound::Data(no, table) => data_row(*no, table, old, new, into).map_err(|e| unreadable(&table.shown(), e)),
+        }
+    }
+
+    fn ledger_row(&self, old: Option<&Old>, new: Option<&Tuple>, into: &mut Vec<Change>) -> Result<()> {
+        let broken = |e| unreadable("the ledger", e);
+        let Some(tuple) = new.or(old.map(Old::tuple)) else { return Ok(()) };
+        let values: Vec<Value> = (0..)
+            .zip(&ledger::LEDGER)
+            .map(|(i, c)| value(&c.2, tuple.column(i)))
+            .collect::<Result<_, _>>()
+            .map_err(broken)?;
+        let (Some(Value::Text(name)), Some(Value::Bytes(key))) = (values.first(), values.get(2)) else {
+            return Err(broken(Malformed("a row without collection or key")));
+        };
+        let Some((collection, _)) = self.tables.by_ledger_name(name.as_str()) else { return Ok(()) };
+        let entry = match new {
+            None => None,
+            Some(_) => Some(ledger::read(&values).ok_or_else(|| broken(Malformed("a row somebody else wrote")))?.2),
+        };
+        into.push(Change::Ledger { collection, key: Key(key.clone()), entry });
+        Ok(())
+    }
+
+    fn observed_row(&self, new: Option<&Tuple>, into: &mut Vec<Change>) -> Result<()> {
+        let broken = |e| unreadable("the observed edits", e);
+        let Some(tuple) = new else { return Ok(()) };
+        let cell = |i: usize, native: &Native| value(native, tuple.column(i)).map_err(broken);
+        let (name, key, image) =
+            (cell(0, &Native::Text)?, cell(1, &Native::Bytes)?, cell(3, &Native::Array(Box::new(Native::Text)))?);
+        let (Value::Text(name), Value::Bytes(key)) = (name, key) else {
+            return Err(broken(Malformed("a row without collection or key")));
+        };
+        let Some((no, collection)) = self.tables.by_ledger_name(name.as_str()) else { return Ok(()) };
+        let image = match image {
+            Value::Array(items) => Some(Arc::new(printed_row(&collection.table, items).map_err(broken)?)),
+            _ => None,
+        };
+        let fp = image.as_ref().map_or(Fp::ABSENT, |row| Fp::of_row(&collection.table.schema, row));
+        into.push(Change::Observed { collection: no, key: Key(key), image, fp });
+        Ok(())
+    }
+}
+
+/// A row in the server's text forms, column by column.
+fn printed_row(table: &Table, items: Vec<Value>) -> Result<Row, Malformed> {
+    let read = |(column, item): (&super::catalog::Column, Value)| match item {
+        Value::Text(text) => column.native.read_text(text.as_bytes().clone()),
+        _ => Ok(Value::Null),
+    };
+    table.field_columns().zip(items).map(read).collect::<Result<_, _>>().map(Row)
+}
+
+fn data_row(
+    collection: CollectionNo,
+    table: &Table,
+    old: Option<&Old>,
+    new: Option<&Tuple>,
+    into: &mut Vec<Change>,
+) -> Result<(), Malformed> {
+    let before = match old {
+        Some(Old::Row(tuple)) => Some(Arc::new(row(table, tuple)?)),
+        _ => None,
+    };
+    // Read-7: keys only, unless the replica identity is FULL.
+    let key_before = old.map(|old| key(table, old.tuple())).transpose()?;
+    let gone = |key: Key| Change::Row { collection, key, after: None, fp: Fp::ABSENT, before: before.clone() };
+    let Some(tuple) = new else {
+        into.push(gone(key_before.ok_or(Malformed("a deletion without a key"))?));
+        return Ok(());
+    };
+    let mut after = row(table, tuple)?;
+    if let Some(before) = &before {
+        after = after.filled_from(before).ok_or(Malformed("a whole row with a hole"))?;
+    }
+    if let (Some(old), true) = (old, after.is_partial()) {
+        fill_key(table, &mut after, old.tuple())?;
+    }
+    let now = table.key_of(&after)?;
+    // Read-8: a changed key is a deletion and an insertion.
+    let moved = key_before.filter(|before| *before != now);
+    let before_of_new = if moved.is_none() { before.clone() } else { None };
+    into.extend(moved.map(gone));
+    let fp = Fp::of_row(&table.schema, &after);
+    into.push(Change::Row { collection, key: now, after: Some(Arc::new(after)), fp, before: before_of_new });
+    Ok(())
+}
+
+fn row(table: &Table, tuple: &Tuple) -> Result<Row, Malformed> {
+    if tuple.len() != table.columns.len() {
+        return Err(Malformed("a row with another number of columns than its table"));
+    }
+    let mut values = Vec::with_capacity(table.fields.len());
+    for &index in &table.fields {
+        let column = table.columns.get(index).ok_or(Malformed("a column is missing"))?;
+        values.push(value(&column.native, tuple.column(index))?);
+    }
+    Ok(Row(values))
+}
+
+/// A large key that did not change stands in the old image only.
+fn fill_key(table: &Table, after: &mut Row, old: &Tuple) -> Result<(), Malformed> {
+    for &field in &table.schema.key {
+        let (Some(slot @ Value::Unchanged), Some(&index)) = (after.0.get_mut(field), table.fields.get(field)) else {
+            continue;
+        };
+        let column = table.columns.get(index).ok_or(Malformed("a column is missing"))?;
+        *slot = value(&column.native, old.column(index))?;
+    }
+    Ok(())
+}
+
+fn key(table: &Table, tuple: &Tuple) -> Result<Key, Malformed> {
+    let mut sparse = Row(vec![Value::Null; table.fields.len()]);
+    for &field in &table.schema.key {
+        let index = *table.fields.get(field).ok_or(Malformed("a column is missing"))?;
+        let column = table.columns.get(index).ok_or(Malformed("a column is missing"))?;
+        if let Some(slot) = sparse.0.get_mut(field) {
+            *slot = value(&column.native, tuple.column(index))?;
+        }
+    }
+    table.key_of(&sparse)
+}
+
+fn value(native: &Native, column: Column) -> Result<Value, Malformed> {
+    match column {
+        Column::Null => Ok(Value::Null),
+        Column::Unchanged => Ok(Value::Unchanged),
+        Column::Text(bytes) => native.read_text(bytes),
+        Column::Binary(bytes) => native.read_binary(bytes),
+    }
+}
+
+fn unreadable(table: &str, cause: Malformed) -> Error {
+    let text = format!("the log holds a row that cannot be carried over exactly: {}", cause.0);
+    Error::new(Code::SchemaUnsupported, text).at("table", table)
+}
+
+/// The refusal of read-7, with the statement that repairs it.
+#[must_use]
+pub fn no_identity(table: &str) -> Error {
+    let text = format!(
+        "the table has REPLICA IDENTITY NOTHING: deletions would not be seen; run ALTER TABLE {table} REPLICA IDENTITY DEFAULT"
+    );
+    Error::new(Code::SourceSettings, text).at("table", table)
+}

@@ -1,0 +1,32 @@
+//! PostgreSQL 14 to 18: changes from its log, rows and ledger in one transaction. See README.md.
+
+use super::contract::{Abilities, Capture, Descriptor, Guarantee};
+
+mod catalog;
+mod changes;
+mod check;
+mod client;
+mod config;
+mod failure;
+mod ledger;
+mod norm;
+mod platform;
+mod position;
+mod reader;
+mod rows;
+mod setup;
+mod snapshot;
+mod sql;
+mod values;
+mod wire;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+/// This connector's entry in the list.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: "postgres",
+    abilities: Abilities { capture: Some(Capture::Log), apply: true, guarantee: Guarantee::Exact },
+    open: platform::open,
+};

@@ -1,0 +1,166 @@
+//! Reads the rows a table holds, as of an exact place in the log: a temporary slot exports the
+//! snapshot of its own beginning, and one COPY in key order reads under it.
+
+use super::changes::Collection;
+use super::client::{Session, literal};
+use super::config::Checked;
+use super::failure;
+use super::position::read_lsn;
+use super::sql;
+use super::values::Native;
+use super::wire::connection::Connection;
+use super::wire::cursor::{Cursor, Malformed};
+use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot};
+use crate::event::{Fp, Key, Position, Row, Value};
+use crate::runtime::error::{Code, Error, Result};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio_postgres::CopyOutStream;
+
+/// A running copy.
+pub struct TableSnapshot {
+    position: Position,
+    no: CollectionNo,
+    collection: Collection,
+    with_time: bool,
+    stream: Pin<Box<CopyOutStream>>,
+    begun: bool,
+    ended: bool,
+    _session: Session,
+}
+
+impl TableSnapshot {
+    /// Begins behind `after`.
+    pub async fn open(
+        config: &Checked,
+        no: CollectionNo,
+        collection: &Collection,
+        after: Option<&Key>,
+    ) -> Result<Self> {
+        let mut exporter = Connection::open(config).await?;
+        let name = format!("driftless_copy_{}", uuid::Uuid::new_v4().simple());
+        let rows = exporter
+            .query(&format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT"))
+            .await?;
+        let cells = rows.into_iter().next().unwrap_or_default();
+        let cell = |i: usize| cells.get(i).cloned().flatten();
+        let (Some(point), Some(snapshot)) = (cell(1), cell(2)) else {
+            return Err(Error::new(Code::Unexpected, "the server exported no snapshot"));
+        };
+        let position = Position::end_of(read_lsn(&point)?);
+        let session = Session::open(config).await?;
+        let begin =
+            format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", literal(&snapshot));
+        session.batch_execute(&begin).await.map_err(failure::of)?;
+        // The transaction holds the snapshot now; the slot may go, so that it keeps no log.
+        drop(exporter);
+        let with_time = collection.table.kind == b'r' && session.text("SHOW track_commit_timestamp").await? == "on";
+        let statement = statement(collection, after, with_time)?;
+        let stream = session.copy_out(&statement).await.map_err(failure::of)?;
+        Ok(TableSnapshot {
+            position,
+            no,
+            collection: collection.clone(),
+            with_time,
+            stream: Box::pin(stream),
+            begun: false,
+            ended: false,
+            _session: session,
+        })
+    }
+
+    /// Reads the rows of one message; the first begins with a header, the last is a mark.
+    fn rows(&mut self, chunk: &Bytes, out: &mut Vec<Copied>) -> Result<()> {
+        let shown = self.collection.table.shown();
+        let unreadable = |e: Malformed| {
+            let text = format!("a row cannot be carried over exactly: {}", e.0);
+            Error::new(Code::SchemaUnsupported, text).at("table", &shown)
+        };
+        let mut c = Cursor::new(chunk);
+        if !std::mem::replace(&mut self.begun, true) {
+            c.slice(15).map_err(unreadable)?;
+            let extension = c.u32().map_err(unreadable)?;
+            c.slice(extension as usize).map_err(unreadable)?;
+        }
+        while c.remaining() > 0 {
+            if c.i16().map_err(unreadable)? < 0 {
+                self.ended = true;
+                return Ok(());
+            }
+            out.push(self.row(&mut c).map_err(unreadable)?);
+        }
+        Ok(())
+    }
+
+    fn row(&self, c: &mut Cursor<'_>) -> Result<Copied, Malformed> {
+        let table = &self.collection.table;
+        let mut values = Vec::with_capacity(table.fields.len());
+        for column in table.field_columns() {
+            values.push(match c.i32()? {
+                -1 => Value::Null,
+                length => sql::read(&column.native, c.take(usize::try_from(length).map_err(|_| Malformed("a row"))?)?)?,
+            });
+        }
+        let mut time_ms = 0;
+        if self.with_time
+            && c.i32()? == 8
+            && let Value::Timestamp(micros) = Native::Timestamp(true).read_binary(c.take(8)?)?
+        {
+            time_ms = u64::try_from(micros / 1000).unwrap_or(0);
+        }
+        let row = Row(values);
+        let (key, fp) = (table.key_of(&row)?, Fp::of_row(&table.schema, &row));
+        Ok(Copied { collection: self.no, key, row: Arc::new(row), fp, time_ms })
+    }
+}
+
+fn statement(collection: &Collection, after: Option<&Key>, with_time: bool) -> Result<String> {
+    let table = &collection.table;
+    let key: Vec<String> = table.key_columns().map(|c| super::client::quoted(&c.name)).collect();
+    let mut columns: Vec<String> = table.field_columns().map(|c| sql::readable(c, "t")).collect();
+    if with_time {
+        columns.push("pg_xact_commit_timestamp(t.xmin)".into());
+    }
+    let behind = match after {
+        None => String::new(),
+        Some(after) => {
+            let broken = |e: Malformed| {
+                Error::new(Code::Unexpected, "the place of a first copy is not a key of the table").caused_by(e)
+            };
+            let values = table.read_key(after).map_err(broken)?;
+            let written = table
+                .key_columns()
+                .zip(&values)
+                .map(|(column, value)| Ok(format!("{}::{}", literal(&column.native.write_text(value)?), column.sql)));
+            let written = written.collect::<Result<Vec<_>, Malformed>>().map_err(broken)?;
+            format!(" WHERE ({}) > ({})", key.join(", "), written.join(", "))
+        }
+    };
+    Ok(format!(
+        "COPY (SELECT {} FROM {} t{behind} ORDER BY {}) TO STDOUT (FORMAT binary)",
+        columns.join(", "),
+        table.quoted(),
+        key.join(", ")
+    ))
+}
+
+#[async_trait]
+impl Snapshot for TableSnapshot {
+    fn position(&self) -> Position {
+        self.position
+    }
+
+    async fn next(&mut self, limit: BatchLimit) -> Result<Option<Vec<Copied>>> {
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        while !self.ended && out.len() < limit.rows_max.max(1) && bytes < limit.bytes_max {
+            let Some(chunk) = self.stream.next().await else { break };
+            let chunk = chunk.map_err(failure::of)?;
+            bytes += chunk.len();
+            self.rows(&chunk, &mut out)?;
+        }
+        Ok((!out.is_empty()).then_some(out))
+    }
+}

@@ -1,0 +1,244 @@
+//! Each thing that can be wrong at the server: a code and a sentence that says what to do.
+
+use super::super::platform;
+use super::server::*;
+use crate::connectors::contract::*;
+use crate::event::*;
+use crate::runtime::error::Code;
+use serde_json::json;
+
+const TABLE: &str = "CREATE TABLE item (id int PRIMARY KEY, v text)";
+
+fn is(error: &crate::runtime::error::Error, code: Code, words: &str) {
+    assert_eq!(error.code, code, "{error:?}");
+    assert!(format!("{error:?}").contains(words), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_work_by_every_method_and_a_wrong_password_is_refused() {
+    let db = Db::new(TABLE).await;
+    let roles = "SET password_encryption = 'scram-sha-256'; CREATE ROLE scram LOGIN SUPERUSER PASSWORD 'geheim';
+                 CREATE ROLE plain LOGIN SUPERUSER PASSWORD 'geheim';
+                 SET password_encryption = 'md5'; CREATE ROLE md5 LOGIN SUPERUSER PASSWORD 'geheim'";
+    db.run(roles).await;
+    let root = format!("{}/root.crt", db.server.folder);
+    for user in ["scram", "md5", "plain"] {
+        for (mode, host) in [
+            ("disable", "127.0.0.1"),
+            ("prefer", "127.0.0.1"),
+            ("require", "127.0.0.1"),
+            ("verify-ca", "127.0.0.1"),
+            ("verify-full", "localhost"),
+        ] {
+            let mut settings = db.settings.clone();
+            settings["host"] = host.into();
+            settings["user"] = user.into();
+            settings["password"] = "geheim".into();
+            settings["sslmode"] = mode.into();
+            settings["sslrootcert"] = if mode.starts_with("verify") { root.clone().into() } else { json!(null) };
+            let config = super::super::config::Checked::parse(settings.clone(), "here").unwrap();
+            let mut connection = super::super::wire::connection::Connection::open(&config).await.unwrap();
+            let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+            let answer = connection.query(encrypted).await.unwrap();
+            assert_eq!(answer[0][0].as_deref(), Some(if mode == "disable" { "f" } else { "t" }), "{user} {mode}");
+            let session = session(settings.clone()).await;
+            assert_eq!(session.text(encrypted).await.unwrap(), if mode == "disable" { "f" } else { "t" });
+            settings["password"] = "falsch".into();
+            let config = super::super::config::Checked::parse(settings, "here").unwrap();
+            is(
+                &refused(super::super::wire::connection::Connection::open(&config).await),
+                Code::SourceDenied,
+                "password",
+            );
+            is(&refused(super::super::client::Session::open(&config).await), Code::SourceDenied, "password");
+        }
+    }
+    // A name the certificate is not for, an authority that is not known.
+    let mut settings = db.settings.clone();
+    settings["host"] = "127.0.0.1".into();
+    settings["sslmode"] = "verify-full".into();
+    settings["sslrootcert"] = root.into();
+    let config = super::super::config::Checked::parse(settings.clone(), "here").unwrap();
+    is(&refused(super::super::wire::connection::Connection::open(&config).await), Code::SourceDenied, "not trusted");
+    settings["host"] = "localhost".into();
+    settings["sslrootcert"] = json!(null);
+    let config = super::super::config::Checked::parse(settings, "here").unwrap();
+    is(&refused(super::super::wire::connection::Connection::open(&config).await), Code::SourceDenied, "not trusted");
+    is(&refused(super::super::client::Session::open(&config).await), Code::SourceDenied, "encrypted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_is_tried_again() {
+    let settings = json!({"host": "127.0.0.1", "port": 1, "user": "nobody"});
+    let connector = platform::open(settings, "here").unwrap();
+    is(&refused(connector.schema(&Db::place("item")).await), Code::SourceUnreachable, "answer");
+    let findings = connector.check(None).await.unwrap();
+    assert_eq!(findings[0].code, "source_unreachable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() {
+    let db = Db::new("CREATE TABLE item (id int); CREATE TABLE silent (id int PRIMARY KEY); ALTER TABLE silent REPLICA IDENTITY NOTHING; CREATE TABLE floating (id float8 PRIMARY KEY)").await;
+    is(&refused(db.connector().open(&db.scope(&["item"])).await), Code::TableWithoutKey, "primary key");
+    is(&refused(db.connector().open(&db.scope(&["nothing"])).await), Code::TableMissing, "create it");
+    is(&refused(db.connector().open(&db.scope(&["floating"])).await), Code::SchemaUnsupported, "key");
+    let platform = db.open(&["silent"]).await;
+    is(&refused(platform.position().await), Code::SourceSettings, "REPLICA IDENTITY DEFAULT");
+    assert!(
+        db.connector()
+            .check(Some(&db.scope(&["silent"])))
+            .await
+            .unwrap()
+            .iter()
+            .any(|f| f.text.contains("REPLICA IDENTITY DEFAULT"))
+    );
+    assert_eq!(db.connector().schema(&Db::place("nothing")).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_logical_log_is_refused() {
+    let server = Box::leak(Box::new(Server::start("wal_level = replica")));
+    let connector = platform::open(server.settings("postgres"), "here").unwrap();
+    session(server.settings("postgres"))
+        .await
+        .batch_execute("CREATE TABLE public.item (id int PRIMARY KEY)")
+        .await
+        .unwrap();
+    let scope = Scope { dataset: "d".into(), collections: vec![Db::place("item")] };
+    let platform = log(connector.open(&scope).await.unwrap());
+    is(&refused(platform.position().await), Code::SourceSettings, "wal_level = logical");
+    assert!(connector.check(None).await.unwrap().iter().any(|f| f.fatal && f.text.contains("wal_level = logical")));
+    // It can still be written to.
+    platform.rows().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_rights_is_told_which() {
+    let db = Db::new(TABLE).await;
+    let role = format!("poor_{}", db.dataset);
+    db.run(&format!("CREATE ROLE {role} LOGIN")).await;
+    let mut settings = db.settings.clone();
+    settings["user"] = role.into();
+    let connector = platform::open(settings, "here").unwrap();
+    is(&refused(connector.open(&db.scope(&["item"])).await), Code::SourceDenied, "right");
+    let findings = connector.check(Some(&db.scope(&["item"]))).await.unwrap();
+    for words in ["REPLICATION", "GRANT SELECT", "GRANT CREATE ON DATABASE", "session_replication_role"] {
+        assert!(findings.iter().any(|f| f.text.contains(words)), "{words}: {findings:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_in_use_is_tried_again() {
+    let db = Db::new(TABLE).await;
+    let (platform, reader) = db.reading(&["item"]).await;
+    let from = platform.position().await.unwrap();
+    is(&refused(platform.reader(from).await), Code::StoreBusy, "in use");
+    drop(reader);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_gone_or_was_made_anew_stops_the_reader() {
+    let db = Db::new(TABLE).await;
+    let platform = db.open(&["item"]).await;
+    let from = platform.position().await.unwrap();
+    let name = format!("driftless_{}", db.dataset);
+    db.run(&format!("SELECT pg_drop_replication_slot('{name}'); INSERT INTO item VALUES (1, 'lost')")).await;
+    is(&refused(platform.reader(from).await), Code::SourceIdentity, "gone");
+    db.run(&format!("SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')")).await;
+    is(&refused(platform.reader(from).await), Code::SourceIdentity, "made anew");
+    // A later place is admitted, a place the log does not reach is not.
+    let later = platform.position().await.unwrap();
+    platform.reader(later).await.unwrap();
+    is(&refused(platform.reader(Position::end_of(later.commit + (1 << 40))).await), Code::SourceIdentity, "restored");
+    is(&refused(platform.reader(Position::START).await), Code::SourceIdentity, "begins at");
+    db.run("UPDATE driftless.source SET system = '1'").await;
+    is(&refused(platform.reader(later).await), Code::SourceIdentity, "not the server");
+    db.run(&format!("SELECT pg_drop_replication_slot('{name}'); DELETE FROM driftless.source")).await;
+    db.run(&format!("SELECT pg_create_logical_replication_slot('{name}', 'test_decoding')")).await;
+    is(&refused(platform.reader(later).await), Code::SourceSettings, "something else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_leaves_something_out_is_refused_or_completed() {
+    let db = Db::new("CREATE TABLE item (id int PRIMARY KEY, v text); CREATE TABLE more (id int PRIMARY KEY)").await;
+    let publication = format!("driftless_{}", db.dataset);
+    let mut settings = db.settings.clone();
+    settings["create"] = false.into();
+    let connector = platform::open(settings, "here").unwrap();
+    let strict = log(connector.open(&db.scope(&["item", "more"])).await.unwrap());
+    is(&refused(strict.position().await), Code::SourceSettings, "CREATE PUBLICATION");
+    db.run(&format!("CREATE PUBLICATION {publication} FOR TABLE item")).await;
+    is(&refused(strict.position().await), Code::SourceSettings, "ADD TABLE \"public\".\"more\"");
+    let lenient = db.open(&["item", "more"]).await;
+    let mut reader = lenient.reader(lenient.position().await.unwrap()).await.unwrap();
+    db.run("INSERT INTO more VALUES (1)").await;
+    read(&mut *reader, 1).await;
+    drop(reader);
+    db.run(&format!("ALTER PUBLICATION {publication} SET (publish = 'insert')")).await;
+    is(&refused(lenient.position().await), Code::SourceSettings, "leaves changes out");
+    db.run(&format!("ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate'); ALTER PUBLICATION {publication} SET TABLE item WHERE (id > 5), more, driftless.ledger, driftless.observed")).await;
+    is(&refused(lenient.position().await), Code::SourceSettings, "row filters");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_carried_over_stops_the_reader_behind_all_before_it() {
+    for (statement, code) in [
+        ("TRUNCATE item", Code::TruncateUnsupported),
+        ("ALTER TABLE item ADD extra text; INSERT INTO item VALUES (2, 'b', 'c')", Code::SchemaUnsupported),
+        ("ALTER TABLE item DROP v; INSERT INTO item VALUES (2)", Code::SchemaUnsupported),
+        ("ALTER TABLE item ALTER v TYPE varchar; INSERT INTO item VALUES (2, 'b')", Code::SchemaUnsupported),
+        ("ALTER TABLE item REPLICA IDENTITY NOTHING; INSERT INTO item VALUES (2, 'b')", Code::SourceSettings),
+    ] {
+        let db = Db::new(TABLE).await;
+        let (_, mut reader) = db.reading(&["item"]).await;
+        db.run("INSERT INTO item VALUES (1, 'a')").await;
+        db.run(statement).await;
+        // Never silently, and not before what was fine.
+        let mut seen = 0;
+        let reading = async {
+            loop {
+                match reader.next(BatchLimit::default()).await {
+                    Ok(batch) => seen += batch.transactions.len(),
+                    Err(error) => break error,
+                }
+            }
+        };
+        let error = tokio::time::timeout(LONG, reading).await.expect("it was carried over in silence");
+        assert_eq!(seen, 1, "{statement}");
+        is(&error, code, "position");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_the_table_cannot_hold_is_refused() {
+    let db = Db::new(TABLE).await;
+    let mut scope = db.scope(&["item"]);
+    let mut schema = db.schema("item").await;
+    schema.fields.push(Field { name: "more".into(), ty: Type::Text, nullable: true });
+    scope.collections[0].schema = Some(schema.clone().into());
+    is(&refused(db.connector().open(&scope).await), Code::SchemaUnsupported, "no column \"more\"");
+    schema.fields.pop();
+    schema.fields[1].ty = Type::Uuid;
+    scope.collections[0].schema = Some(schema.into());
+    is(&refused(db.connector().open(&scope).await), Code::SchemaUnsupported, "is of type text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn remove_takes_away_what_was_made_and_nothing_else() {
+    let db = Db::new("CREATE TABLE item (id int PRIMARY KEY, v text); INSERT INTO item VALUES (1, 'a')").await;
+    let (_, reader) = db.reading(&["item"]).await;
+    // A slot in use cannot be dropped: that is told.
+    let findings = db.connector().remove(&db.scope(&["item"])).await.unwrap();
+    assert!(findings.iter().any(|f| f.code == "store_busy"), "{findings:?}");
+    drop(reader);
+    let slots = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'driftless_{}'", db.dataset);
+    let removing = async {
+        while db.sql.text(&slots).await.unwrap() != "0" {
+            db.connector().remove(&db.scope(&["item"])).await.unwrap();
+        }
+    };
+    tokio::time::timeout(LONG, removing).await.unwrap();
+    assert_eq!(db.connector().remove(&db.scope(&["item"])).await.unwrap(), []);
+    let left = "SELECT (SELECT count(*) FROM pg_publication) || ' ' || (SELECT count(*) FROM pg_namespace WHERE nspname = 'driftless') || ' ' || (SELECT count(*) FROM public.item)";
+    assert_eq!(db.sql.text(left).await.unwrap(), "0 0 1");
+}
