@@ -130,7 +130,9 @@ fn killed_ten_times_while_three_write_nothing_is_lost() {
     let stands: HashSet<String> = world.rows("a").into_values().collect();
     let mut missing = Vec::new();
     for journal in &journals {
-        let accounted = |t: &String| stands.contains(t) || lost.contains(t.as_str()) || journals.iter().any(|j| j.displaced.contains(t));
+        let accounted = |t: &String| {
+            stands.contains(t) || lost.contains(t.as_str()) || journals.iter().any(|j| j.displaced.contains(t))
+        };
         missing.extend(journal.written.iter().filter(|token| !accounted(token)));
     }
     assert!(missing.is_empty(), "neither there, nor overwritten, nor logged: {missing:?}");

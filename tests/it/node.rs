@@ -1,8 +1,10 @@
 //! A node of this process: what arrives where, and what stays put.
 
-use super::world::World;
+use super::world::{Running, World};
+use driftless::event::{Origin, Record};
 use driftless::node::board::{State, Work};
 use driftless::runtime::clock::{Clock, SystemClock};
+use driftless::topic::{Log, Partition};
 use serde_json::json;
 use std::fs;
 
@@ -40,7 +42,8 @@ async fn commit_to_commit_takes_milliseconds() {
     for id in 1..=100 {
         writer.execute("INSERT INTO notes VALUES (?1, 'x')", [id]).unwrap();
         let begun_ms = SystemClock.now_ms();
-        let there = || reader.query_row("SELECT count(*) FROM notes WHERE id = ?1", [id], |row| row.get::<_, bool>(0)).unwrap();
+        let there =
+            || reader.query_row("SELECT count(*) FROM notes WHERE id = ?1", [id], |row| row.get::<_, bool>(0)).unwrap();
         while !there() {
             assert!(SystemClock.now_ms() < begun_ms + 20_000, "{:#?}", node.report().await);
             SystemClock.sleep_until(SystemClock.now_ms() + 1).await;
@@ -48,6 +51,7 @@ async fn commit_to_commit_takes_milliseconds() {
         took_ms.push(SystemClock.now_ms() - begun_ms);
     }
     took_ms.sort_unstable();
+    where_time_goes(&node).await;
     println!("commit to commit, one writer: p50 {} ms, p90 {} ms, max {} ms", took_ms[50], took_ms[90], took_ms[99]);
     assert!(took_ms[50] < 250, "{took_ms:?}");
     node.node.stop().await;
@@ -81,7 +85,9 @@ async fn a_restart_makes_no_new_versions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_first_meeting_the_source_wins_and_the_other_value_is_logged() {
     let world = World::new("");
-    for (db, id, text) in [("b", 1, "of b"), ("b", 2, "same"), ("b", 3, "only in b"), ("a", 1, "of a"), ("a", 2, "same")] {
+    for (db, id, text) in
+        [("b", 1, "of b"), ("b", 2, "same"), ("b", 3, "only in b"), ("a", 1, "of a"), ("a", 2, "same")]
+    {
         world.put(db, id, text);
     }
     world.put_file(1, "of the files");
@@ -92,8 +98,16 @@ async fn at_the_first_meeting_the_source_wins_and_the_other_value_is_logged() {
     let conflicts = node.conflicts().await;
     let mut lost: Vec<String> = Vec::new();
     for conflict in &conflicts {
-        assert_eq!((conflict.rule.as_str(), &conflict.key), ("bootstrap: source-wins", &json!({"id": 1})), "{conflict:#?}");
-        let side = if conflict.loser.as_deref() == conflict.head["platform"].as_str() { &conflict.head } else { &conflict.proposal };
+        assert_eq!(
+            (conflict.rule.as_str(), &conflict.key),
+            ("bootstrap: source-wins", &json!({"id": 1})),
+            "{conflict:#?}"
+        );
+        let side = if conflict.loser.as_deref() == conflict.head["platform"].as_str() {
+            &conflict.head
+        } else {
+            &conflict.proposal
+        };
         lost.push(side["value"]["text"].as_str().unwrap().to_owned());
     }
     lost.sort();
@@ -143,4 +157,37 @@ async fn in_a_one_way_dataset_only_the_source_writes_and_edits_elsewhere_stay() 
     assert_eq!(world.rows("b"), rows(&[(1, "edited in b"), (2, "written in b"), (4, "new at the source")]));
     assert_eq!(world.files(), rows(&[(1, "edited in a file"), (3, "written in a file"), (4, "new at the source")]));
     node.node.stop().await;
+}
+
+/// Prints how long proposals and versions took on their way, by the log's own times.
+async fn where_time_goes(node: &Running<'_>) {
+    let log = node.node.view().log;
+    let (mut proposed_ms, mut settled_ms) = (Vec::new(), Vec::new());
+    for index in 0..6 {
+        let mut changes = std::collections::HashMap::new();
+        for (topic, taken) in [("driftless.notes.changes", &mut proposed_ms), ("driftless.notes", &mut settled_ms)] {
+            let at = Partition::new(topic, index);
+            let high = log.coded.bounds(&at).await.unwrap().high;
+            let mut reading = log.coded.read(&at, 0).await.unwrap();
+            while reading.offset() < high {
+                for delivered in reading.next(1000).await.unwrap() {
+                    match delivered.payload.as_deref() {
+                        Some(Record::Proposal(p)) => {
+                            changes.insert(delivered.offset, delivered.time_ms);
+                            taken.push(delivered.time_ms.saturating_sub(p.ts.ms()));
+                        }
+                        Some(Record::Canonical(c)) => {
+                            let Origin::Input(offset) = c.origin else { continue };
+                            taken.push(delivered.time_ms - changes[&offset]);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    for (what, all) in [("commit to proposal", &mut proposed_ms), ("proposal to version", &mut settled_ms)] {
+        all.sort_unstable();
+        println!("{what}: p50 {} ms, p90 {} ms", all[all.len() / 2], all[all.len() * 9 / 10]);
+    }
 }

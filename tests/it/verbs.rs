@@ -50,8 +50,9 @@ pub fn typed(world: &World, words: &str) -> (i32, Value) {
     fs::write(&config, &world.config).unwrap();
     let Output { status, stdout, stderr } =
         program().args(words.split(' ')).arg("--json").arg("--config").arg(config).output().unwrap();
-    let answer = serde_json::from_slice(&stdout)
-        .unwrap_or_else(|e| panic!("{words}: {e}: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)));
+    let answer = serde_json::from_slice(&stdout).unwrap_or_else(|e| {
+        panic!("{words}: {e}: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
+    });
     (status.code().unwrap(), answer)
 }
 
@@ -89,8 +90,13 @@ fn a_conflict_is_listed_with_all_inputs_while_the_node_runs_and_when_it_is_stopp
     assert_eq!(exit, 0);
     let conflict = &running[0];
     let stands = world.rows("a")[&1].clone();
-    assert_eq!((&conflict["result"]["text"], &conflict["rule"]), (&stands.into(), &"last-write-wins".into()), "{conflict:#}");
-    let mut sides = [&conflict["head"]["value"]["text"], &conflict["proposal"]["value"]["text"]].map(|t| t.as_str().unwrap());
+    assert_eq!(
+        (&conflict["result"]["text"], &conflict["rule"]),
+        (&stands.into(), &"last-write-wins".into()),
+        "{conflict:#}"
+    );
+    let mut sides =
+        [&conflict["head"]["value"]["text"], &conflict["proposal"]["value"]["text"]].map(|t| t.as_str().unwrap());
     sides.sort_unstable();
     assert_eq!(sides, ["of a", "of b"]);
     assert_eq!(conflict["ancestor"]["value"]["text"], "first", "{conflict:#}");
