@@ -82,6 +82,13 @@ impl Fold {
             if guard!("read-1", tag.is_some_and(|entry| entry.fp == image.fp)) {
                 continue;
             }
+            // The sink put it into the log before it could know that the reader had told of it: the first copy
+            // did, or an earlier change (who-5).
+            let told = image.op == Op::Read
+                && self.known.get(&(image.collection, image.key.clone())).is_some_and(|k| k.fp == image.fp);
+            if guard!("sink-8-told", told) {
+                continue;
+            }
             proposals.extend(self.local(&image, at, txn, now_ms, stamp));
         }
         proposals

@@ -59,7 +59,13 @@ async fn look(config: &Config) -> Vec<Found> {
         Ok(_) => {}
         // A node is running: it would tell itself what is wrong with its log.
         Err(error) if error.code == Code::LogLocked => {
-            note("log", "", error.code.as_str(), false, "a node is running with it; ask it with `driftless status`".into());
+            note(
+                "log",
+                "",
+                error.code.as_str(),
+                false,
+                "a node is running with it; ask it with `driftless status`".into(),
+            );
         }
         Err(error) => note("log", "", error.code.as_str(), true, error.to_string()),
     }

@@ -106,9 +106,10 @@ pub fn configuration(common: &Common, program: Program<'_>) -> Result<Config> {
 /// # Errors
 /// If the system gives no threads.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Error::new(Code::Unexpected, "the system gave no threads to work with").caused_by(error)
-    })
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Unexpected, "the system gave no threads to work with").caused_by(error))
 }
 
 /// Starts logging for a verb that works for longer.

@@ -36,7 +36,8 @@ async fn until_stopped(
     exporter: Exporter,
     output: &mut Output<'_>,
 ) -> Result<Exit> {
-    let failed = |error| Error::new(Code::Unexpected, "the signals that stop a node cannot be watched").caused_by(error);
+    let failed =
+        |error| Error::new(Code::Unexpected, "the signals that stop a node cannot be watched").caused_by(error);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let node = Node::start(config.clone(), policy, Arc::new(SystemClock)).await?;

@@ -43,7 +43,13 @@ fn told(report: &Value) -> String {
         for trouble in dataset["troubles"].as_array().into_iter().flatten() {
             let word = |what: &str| trouble[what].as_str().unwrap_or_default();
             let at = [word("platform"), word("work"), word("partition")].join(" ");
-            notes.push_str(&format!("{name}: {}: {}: {}\n  see {}\n", at.trim(), word("state"), word("text"), word("advice")));
+            notes.push_str(&format!(
+                "{name}: {}: {}: {}\n  see {}\n",
+                at.trim(),
+                word("state"),
+                word("text"),
+                word("advice")
+            ));
         }
         for finding in dataset["findings"].as_array().into_iter().flatten() {
             notes.push_str(&format!("{name}: {}\n", finding.as_str().unwrap_or_default()));

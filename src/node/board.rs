@@ -266,6 +266,7 @@ fn finding(post: &Post, counts: &Counts, lag: u64, now_ms: u64) -> Option<String
         return Some(format!("{platform}: {} {text}, for {} s{}", counts.held, waits_ms / 1000, place()));
     }
     let still_ms = now_ms.saturating_sub(counts.moved_ms);
-    (lag > 0 && counts.moved_ms > 0 && still_ms > STALLED_MS)
-        .then(|| format!("{platform}: {work} is {lag} events behind and has not moved for {} s{}", still_ms / 1000, place()))
+    (lag > 0 && counts.moved_ms > 0 && still_ms > STALLED_MS).then(|| {
+        format!("{platform}: {work} is {lag} events behind and has not moved for {} s{}", still_ms / 1000, place())
+    })
 }

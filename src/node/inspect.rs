@@ -141,7 +141,8 @@ impl Shown<'_> {
             Loser::Proposal => (head, Some(proposal)),
             Loser::Neither => ("both".into(), None),
         };
-        let some = [&conflict.head, &conflict.proposal].into_iter().find_map(|s| s.value.as_deref().map(|v| (s.schema, v)));
+        let some =
+            [&conflict.head, &conflict.proposal].into_iter().find_map(|s| s.value.as_deref().map(|v| (s.schema, v)));
         let key = match some {
             Some((schema, row)) => show::key(&*self.schema(schema).await?, row),
             None => json!(format!("{:?}", version.key)),
@@ -177,8 +178,10 @@ impl Shown<'_> {
             None => Value::Null,
         };
         let at = side.ts.ms();
-        Ok(json!({"platform": self.name(side.by), "version": side.seq, "written_ms": at, "deleted": side.value.is_none(),
-                  "value": value}))
+        Ok(
+            json!({"platform": self.name(side.by), "version": side.seq, "written_ms": at, "deleted": side.value.is_none(),
+                  "value": value}),
+        )
     }
 
     async fn schema(&self, id: SchemaId) -> Result<Arc<Schema>> {

@@ -217,11 +217,8 @@ impl Platform {
     /// All partitions of all collections.
     fn lanes(&self) -> Vec<Lane> {
         let of = |(collection, ready): (CollectionNo, &Ready)| {
-            let lane = |index| Lane {
-                collection,
-                changes: ready.topics.changes(index),
-                ledger: self.ledger(ready, index),
-            };
+            let lane =
+                |index| Lane { collection, changes: ready.topics.changes(index), ledger: self.ledger(ready, index) };
             (0..ready.topics.partitions).map(lane).collect::<Vec<_>>()
         };
         numbered(&self.dataset).flat_map(of).collect()

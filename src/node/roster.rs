@@ -214,7 +214,8 @@ impl Roster {
             for delivered in reading.next(1000).await? {
                 let Some(payload) = &delivered.payload else { continue };
                 let entry = serde_json::from_slice(payload).map_err(|error| {
-                    let text = "a control record cannot be understood: a later version of driftless may have written it";
+                    let text =
+                        "a control record cannot be understood: a later version of driftless may have written it";
                     let error = Error::new(Code::RecordUndecodable, text).caused_by(error);
                     error.at("topic", &self.at.topic).at("offset", delivered.offset)
                 })?;

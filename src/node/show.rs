@@ -34,7 +34,9 @@ fn value(ty: &Type, found: &Value) -> Json {
         Value::Uuid(bytes) => json!(uuid::Uuid::from_bytes(*bytes).to_string()),
         Value::Date(days) => json!(date(*days)),
         Value::Time(micros) => json!(time(*micros)),
-        Value::TimeTz(micros, east) => json!(format!("{}{:+03}:{:02}", time(*micros), east / 3600, east.abs() / 60 % 60)),
+        Value::TimeTz(micros, east) => {
+            json!(format!("{}{:+03}:{:02}", time(*micros), east / 3600, east.abs() / 60 % 60))
+        }
         Value::Timestamp(micros) => json!(timestamp(*micros, *ty == Type::Timestamp { zone: true })),
         Value::Interval(span) => json!({"months": span.months, "days": span.days, "micros": span.micros}),
         Value::Json(text) => serde_json::from_str(text.as_str()).unwrap_or_else(|_| json!(text.as_str())),

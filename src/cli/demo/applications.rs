@@ -75,7 +75,8 @@ impl Table {
 
     pub(super) fn read(&self) -> Result<Vec<Product>> {
         let connection = self.0.lock();
-        let mut query = connection.prepare_cached("SELECT id, name, price, stock FROM products ORDER BY id").map_err(failed)?;
+        let mut query =
+            connection.prepare_cached("SELECT id, name, price, stock FROM products ORDER BY id").map_err(failed)?;
         let product = |row: &rusqlite::Row<'_>| {
             let price = text_of(row.get_ref(2)?);
             Ok(Product { id: row.get(0)?, name: row.get(1)?, price, stock: row.get(3)? })
@@ -130,5 +131,10 @@ impl Application {
 
 fn product(value: &Value) -> Option<Product> {
     let price = value["price"].as_str().map_or_else(|| value["price"].to_string(), Into::into);
-    Some(Product { id: value["id"].as_i64()?, name: value["name"].as_str()?.into(), price, stock: value["stock"].as_i64()? })
+    Some(Product {
+        id: value["id"].as_i64()?,
+        name: value["name"].as_str()?.into(),
+        price,
+        stock: value["stock"].as_i64()?,
+    })
 }

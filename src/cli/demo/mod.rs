@@ -166,8 +166,11 @@ impl Story<'_, '_> {
         let (ours, theirs) = (Product::new(2, "cup", "6", 90), Product::new(2, "cup, chipped", "4", 96));
         write_both((&stage.shop, &ours), (&stage.warehouse, &theirs))?;
         let what = "A conflict: the shop sells 6 cups while the warehouse marks them down, at the same moment";
-        self.arrived(what, "all three, with one outcome", |all| all.iter().all(|held| *held == all[0] && held.iter().any(|p| p.id == 2 && p != &Product::new(2, "cup", "6", 96))))
-            .await?;
+        self.arrived(what, "all three, with one outcome", |all| {
+            all.iter()
+                .all(|held| *held == all[0] && held.iter().any(|p| p.id == 2 && p != &Product::new(2, "cup", "6", 96)))
+        })
+        .await?;
         let deadline_ms = SystemClock.now_ms() + ARRIVE_WITHIN_MS;
         loop {
             let found = self.view.conflicts(None).await?.pop();
