@@ -1,6 +1,8 @@
 //! The log in Kafka against a real broker: the behaviour suite that all logs pass, and what only a
 //! server can do to us: dying in the middle, rebalancing, deleting, changed settings.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod server;
 
 use async_trait::async_trait;
