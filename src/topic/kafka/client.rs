@@ -140,6 +140,8 @@ pub(super) fn is_transient(code: RDKafkaErrorCode) -> bool {
             | K::UnknownLeaderEpoch
             | K::KafkaStorageError
             | K::NotController
+            // We never ask for more replicas than brokers: some of them are still starting.
+            | K::InvalidReplicationFactor
     )
 }
 
