@@ -1,6 +1,8 @@
 //! The log in Kafka against a real broker: the behaviour suite that all logs pass, and what only a
 //! server can do to us: dying in the middle, rebalancing, deleting, changed settings.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod server;
 
 use async_trait::async_trait;
@@ -142,13 +144,16 @@ async fn what_was_acknowledged_is_there_for_the_next_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_in_the_middle_loses_nothing_it_acknowledged() {
     let server = Arc::new(Server::start());
-    let log = open(&server).await;
+    // Less than a start takes, so that appends do fail.
+    let log = open_with(&server, &[("delivery.timeout.ms", "1500"), ("request.timeout.ms", "1000")]).await;
     let at = Partition::new(topic(&log, "killed", 1).await, 0);
     let mut acknowledged: BTreeMap<usize, Offset> = BTreeMap::new();
     let mut sent = 0;
     let mut killer = None;
+    let (mut dead, mut survived) = (Vec::new(), false);
     let mut session = log.session().await.unwrap();
-    while acknowledged.len() < 6000 {
+    while acknowledged.len() < 6000 || !survived {
+        let was_killed = killer.as_ref().is_some_and(tokio::task::JoinHandle::is_finished);
         let batches: Vec<_> = (0..20)
             .map(|_| {
                 sent += 10;
@@ -169,13 +174,17 @@ async fn a_broker_that_is_killed_in_the_middle_loses_nothing_it_acknowledged() {
                 }
             }
         }
+        survived |= was_killed && !failed;
         if failed {
-            let late = soon("a refusal", session.append(&at, numbered(0..1))).await;
-            assert_eq!(late.unwrap_err().code, Code::AppendUnknown, "the session is dead");
-            session = log.session().await.unwrap();
+            dead.push(std::mem::replace(&mut session, log.session().await.unwrap()));
         }
     }
     killer.unwrap().await.unwrap();
+    assert!(!dead.is_empty(), "the broker's death was not felt");
+    for session in &dead {
+        let late = soon("a refusal", session.append(&at, numbered(0..1))).await;
+        assert_eq!(late.unwrap_err().code, Code::AppendUnknown, "a session stays dead though the broker is back");
+    }
     let high = log.bounds(&at).await.unwrap().high;
     let all = soon("everything", suite::read(&(Arc::new(log.clone()) as Subject), &at, 0, high as usize)).await;
     let number = |m: &driftless::topic::Delivered<Raw>| -> usize {
