@@ -1,6 +1,7 @@
 //! The embedded log's figures: 200-byte messages in durable batches of 1 000, reading them, and the
 //! latency of single appends. Run it with `cargo bench --bench log`; the directory for the data is the
 //! first argument that is no option, else a temporary one.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints its figures and fails by panicking")]
 
 use bytes::Bytes;
 use driftless::runtime::clock::SystemClock;

@@ -55,10 +55,10 @@ async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit) ->
     let mut reader = capture.platform.reader(owned.start().await?).await?;
     let mut copy = Copy::begin(owned).await?;
     loop {
-        if let Some(chunk) = copy.as_mut().filter(|chunk| !chunk.waits(owned)) {
-            if chunk.proceed(owned, limit).await? {
-                copy = Copy::begin(owned).await?;
-            }
+        if let Some(chunk) = copy.as_mut().filter(|chunk| !chunk.waits(owned))
+            && chunk.proceed(owned, limit).await?
+        {
+            copy = Copy::begin(owned).await?;
         }
         let due = owned.due_ms();
         let copying = copy.as_ref().is_some_and(|chunk| !chunk.waits(owned));

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// How far a source's clock may be ahead of ours before its times are clamped (value-3).
 pub const CLOCK_AHEAD_MAX_MS: u64 = 500;
 
+/// Which lane (partition of a collection) a key belongs to.
+pub type LaneOf = Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>;
+
 /// What the reader knows at its place in the log.
 pub struct Fold {
     /// Whose changes these are.
@@ -20,7 +23,7 @@ pub struct Fold {
     /// The schema of each collection.
     pub schemas: Vec<Arc<Schema>>,
     /// The partition (of all collections' partitions) each key belongs to.
-    pub partition_of: Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>,
+    pub partition_of: LaneOf,
     /// RS: what each row contains, per collection.
     pub known: HashMap<(CollectionNo, Key), Known>,
     /// Newest counter used, per partition.

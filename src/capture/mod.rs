@@ -17,6 +17,7 @@ use crate::runtime::progress::Progress;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
+pub use fold::LaneOf;
 use fold::{Addressed, Fold, Published, known_after};
 use futures_util::future::select_all;
 use std::collections::HashMap;
@@ -32,9 +33,6 @@ pub struct Lane {
     /// L of the platform.
     pub ledger: Partition,
 }
-
-/// Which lane a key belongs to.
-pub type LaneOf = Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>;
 
 /// What a reader needs to know before it owns anything.
 pub struct Capture {
@@ -145,10 +143,10 @@ impl Capture {
         let mut folded = Folded::open(&*self.log, changes, from, validity).await?;
         let bid = Bid { at: changes, role, owner: stamp.owner, epoch: Some(stamp.epoch) };
         let mut take = |delivered: &Delivered<Typed>| {
-            if let Some(Record::Proposal(proposal)) = delivered.payload.as_deref() {
-                if proposal.dot.actor == self.me {
-                    read_back(fold, lane, *collection, proposal);
-                }
+            if let Some(Record::Proposal(proposal)) = delivered.payload.as_deref()
+                && proposal.dot.actor == self.me
+            {
+                read_back(fold, lane, *collection, proposal);
             }
         };
         let won = claim(&*self.log, session, &mut folded, &bid, &mut take).await?;

@@ -69,10 +69,11 @@ async fn chained(
     let mut folded = Folded::open(log, dataset, low, chain).await?;
     let mut found = None;
     let take = |delivered: &Delivered<Typed>| {
-        if let Some(Record::Canonical(c)) = delivered.payload.as_deref() {
-            if c.seq == seq && c.key == *key {
-                found = Some(c.clone());
-            }
+        if let Some(Record::Canonical(c)) = delivered.payload.as_deref()
+            && c.seq == seq
+            && c.key == *key
+        {
+            found = Some(c.clone());
         }
     };
     folded.read_to(end, take).await?;

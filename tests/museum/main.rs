@@ -2,6 +2,7 @@
 //! topic, `.txt` what is in it; `schemas.jsonl` has the schemas, one a line, by the number of the line.
 //! Files of released versions are never changed. A kind without a file gets one, and the test fails
 //! until it was looked at and committed.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
 use driftless::event::avro::{Forms, Kind, decode, encode, kind_of, wanted};

@@ -3,6 +3,7 @@
 //! the last block torn. Everything that was acknowledged must be there afterwards, in order and dense.
 //!
 //! The process is this test program itself: `child` does nothing unless it is told where to write.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the test talks to its own child process")]
 
 mod layer;

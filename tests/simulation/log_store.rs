@@ -102,7 +102,14 @@ impl State {
 }
 
 impl LogStore {
-    pub(crate) fn new(index: usize, set: bool, topics: Topics, shared: Arc<Shared>, clock: Arc<SimClock>, rng: Rng) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        set: bool,
+        topics: Topics,
+        shared: Arc<Shared>,
+        clock: Arc<SimClock>,
+        rng: Rng,
+    ) -> Self {
         let state = State {
             rng,
             rows: BTreeMap::new(),

@@ -52,7 +52,12 @@ pub(crate) fn config_of(configs: &[Config], seed: u64) -> &Config {
 }
 
 /// Runs one seed; a panic of the product counts as a violation.
-pub(crate) fn run_seed(product: &dyn Product, configs: &[Config], seed: u64, tracing: bool) -> (Option<Failure>, Totals) {
+pub(crate) fn run_seed(
+    product: &dyn Product,
+    configs: &[Config],
+    seed: u64,
+    tracing: bool,
+) -> (Option<Failure>, Totals) {
     let config = config_of(configs, seed);
     let report = catch_unwind(AssertUnwindSafe(|| chaos::run(product, config, seed, tracing)));
     let (violation, totals) = match report {

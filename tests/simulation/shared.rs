@@ -9,10 +9,10 @@ macro_rules! counts {
     ($($name:ident $text:literal),* $(,)?) => {
         /// Something that happened in a schedule.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum Count { $($name),* }
+        pub(crate) enum Count { $($name),* }
 
         /// The names of the counts, in their order.
-        pub const COUNTS: &[&str] = &[$($text),*];
+        pub(crate) const COUNTS: &[&str] = &[$($text),*];
     };
 }
 

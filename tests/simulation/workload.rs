@@ -59,7 +59,12 @@ pub(crate) fn fp(row: Option<&Row>) -> Fp {
 }
 
 /// The set merge a product has to use under `Policy::Set`: what both kept and what either added.
-pub(crate) fn set_merge(key: &Key, ancestor: Option<&Row>, head: Option<&Row>, incoming: Option<&Row>) -> Option<Arc<Row>> {
+pub(crate) fn set_merge(
+    key: &Key,
+    ancestor: Option<&Row>,
+    head: Option<&Row>,
+    incoming: Option<&Row>,
+) -> Option<Arc<Row>> {
     let (anc, a, b) = (tags(ancestor), tags(head), tags(incoming));
     row(key, (anc & a & b) | (a & !anc) | (b & !anc))
 }

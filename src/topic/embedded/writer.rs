@@ -323,7 +323,7 @@ impl<'a> Group<'a> {
     fn finish(self) -> Result<()> {
         let fate = self.core.store.commit(self.changes);
         for done in self.done {
-            done(self.core, fate.as_ref().map(|()| ()).map_err(|e| refused(e.code, &e.doing)));
+            done(self.core, fate.as_ref().copied().map_err(|e| refused(e.code, &e.doing)));
         }
         fate
     }
