@@ -27,12 +27,13 @@ const fn layer(level: u8, module: &'static str, may: &'static [&'static str]) ->
 }
 
 /// What the pure modules may know: data, the ledger's functions, the error type.
-const DECIDES: &[&str] = &["event", "ledger", "runtime::error"];
+const DECIDES: &[&str] = &["event", "ledger", "runtime::error", "guard"];
 /// What the stages may know: everything below them, no sibling, no resolver, no connector.
-const STAGE: &[&str] = &["runtime", "event", "ledger", "govern", "topic", "state", "connectors::contract"];
+const STAGE: &[&str] = &["runtime", "guard", "event", "ledger", "govern", "topic", "state", "connectors::contract"];
 /// What joins the stages.
 const PATH: &[&str] = &[
     "runtime",
+    "guard",
     "event",
     "ledger",
     "resolve",
@@ -43,6 +44,7 @@ const PATH: &[&str] = &[
     "capture",
     "apply",
     "agent",
+    "settle",
     "flow",
     "partition",
 ];
@@ -60,6 +62,7 @@ const OUTSIDE: &[&str] = &[
     "capture",
     "apply",
     "agent",
+    "settle",
     "flow",
     "partition",
     "control",
@@ -70,15 +73,15 @@ const OUTSIDE: &[&str] = &[
 pub(crate) const LAYERS: &[Layer] = &[
     layer(0, "runtime", &[]),
     layer(1, "event", &["runtime"]),
-    layer(2, "resolve", DECIDES),
+    layer(2, "resolve", &["event", "ledger", "runtime::error", "guard", "topic::claim"]),
     layer(2, "ledger", DECIDES),
     layer(2, "govern", &["event", "runtime::error"]),
     layer(2, "topic::claim", DECIDES),
-    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "connectors::contract"]),
-    layer(2, "apply::decide", &["event", "ledger", "runtime::error", "connectors::contract"]),
-    layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "connectors::contract"]),
-    layer(2, "agent::step", &["event", "ledger", "runtime::error", "connectors::contract"]),
-    layer(2, "topic", &["runtime", "event"]),
+    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "guard", "connectors::contract"]),
+    layer(2, "apply::decide", &["event", "ledger", "runtime::error", "guard", "connectors::contract"]),
+    layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "guard", "connectors::contract"]),
+    layer(2, "agent::step", &["event", "ledger", "runtime::error", "guard", "connectors::contract"]),
+    layer(2, "topic", &["runtime", "guard", "event"]),
     layer(3, "state", &["runtime", "event", "topic"]),
     layer(4, "connectors", &["runtime", "event"]),
     layer(4, "connectors::contract", &["runtime", "event", "ledger", "state"]),
@@ -88,6 +91,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(5, "capture", STAGE),
     layer(5, "apply", STAGE),
     layer(5, "agent", STAGE),
+    layer(5, "settle", &["runtime", "guard", "event", "resolve", "topic"]),
     layer(6, "flow", PATH),
     layer(6, "partition", PATH),
     layer(7, "control", OUTSIDE),
