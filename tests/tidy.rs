@@ -27,13 +27,12 @@ const fn layer(level: u8, module: &'static str, may: &'static [&'static str]) ->
 }
 
 /// What the pure modules may know: data, the ledger's functions, the error type.
-const DECIDES: &[&str] = &["event", "ledger", "runtime::error", "guard"];
+const DECIDES: &[&str] = &["event", "ledger", "runtime::error", "topic::claim", "guard"];
 /// What the stages may know: everything below them, no sibling, no resolver, no connector.
 const STAGE: &[&str] = &["runtime", "guard", "event", "ledger", "govern", "topic", "state", "connectors::contract"];
 /// What joins the stages.
 const PATH: &[&str] = &[
     "runtime",
-    "guard",
     "event",
     "ledger",
     "resolve",
@@ -45,6 +44,7 @@ const PATH: &[&str] = &[
     "apply",
     "agent",
     "settle",
+    "guard",
     "flow",
     "partition",
 ];
@@ -63,6 +63,7 @@ const OUTSIDE: &[&str] = &[
     "apply",
     "agent",
     "settle",
+    "guard",
     "flow",
     "partition",
     "control",
@@ -73,14 +74,14 @@ const OUTSIDE: &[&str] = &[
 pub(crate) const LAYERS: &[Layer] = &[
     layer(0, "runtime", &[]),
     layer(1, "event", &["runtime"]),
-    layer(2, "resolve", &["event", "ledger", "runtime::error", "guard", "topic::claim"]),
+    layer(2, "resolve", DECIDES),
     layer(2, "ledger", DECIDES),
     layer(2, "govern", &["event", "runtime::error"]),
     layer(2, "topic::claim", DECIDES),
-    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "guard", "connectors::contract"]),
-    layer(2, "apply::decide", &["event", "ledger", "runtime::error", "guard", "connectors::contract"]),
-    layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "guard", "connectors::contract"]),
-    layer(2, "agent::step", &["event", "ledger", "runtime::error", "guard", "connectors::contract"]),
+    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
+    layer(2, "apply::decide", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
+    layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
+    layer(2, "agent::step", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "topic", &["runtime", "guard", "event"]),
     layer(3, "state", &["runtime", "event", "topic"]),
     layer(4, "connectors", &["runtime", "event"]),

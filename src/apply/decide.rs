@@ -24,7 +24,7 @@ pub fn decide(me: ActorId, version: &Canonical, fp: Fp, seen: &Seen) -> Act {
 /// Whether the content is what was last given, or the newest local write that the version contains.
 /// If the version contains a local write made since, only that write counts: content that looks as
 /// it was given *before* it was brought back by a later write, which the version does not contain
-/// (docs/decisions/0008).
+/// (docs/decisions/0006).
 fn untouched(me: ActorId, version: &Canonical, content: Fp, ledger: Option<&LedgerEntry>) -> bool {
     let given = ledger.map_or(Fp::ABSENT, |l| l.fp);
     let contained = ledger.map_or(0, |l| l.vv.get(me));

@@ -81,7 +81,7 @@ impl Sink {
     ///
     /// Nothing is written before the platform's reader has fixed where it begins: the log behind that
     /// place must hold every ledger row, or the reader would not know what the rows contain
-    /// (docs/decisions/0009).
+    /// (docs/decisions/0007).
     pub async fn start(&self, rows: Box<dyn Rows>, member: &dyn Membership) -> Result<(Applying<'_>, Folded)> {
         if let Some(reader) = self.reader.as_ref().filter(|_| guard!("reader-first", true)) {
             knowledge::first_mark(&*self.log, reader).await?;

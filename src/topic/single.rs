@@ -37,7 +37,7 @@ pub(super) struct Member {
 
 impl Groups {
     /// Joins `group` for topics with their partitions.
-    pub fn join(&self, group: &str, topics: Vec<(Arc<str>, Vec<Partition>)>) -> Member {
+    pub(super) fn join(&self, group: &str, topics: Vec<(Arc<str>, Vec<Partition>)>) -> Member {
         let mut state = self.0.lock();
         state.joined += 1;
         let number = state.joined;
@@ -50,7 +50,7 @@ impl Groups {
 
 impl Member {
     /// Waits until there is more for this member.
-    pub async fn next(&self) -> Assignment {
+    pub(super) async fn next(&self) -> Assignment {
         poll_fn(|context| {
             let mut state = self.groups.0.lock();
             let mut told = self.told.lock();
@@ -71,7 +71,7 @@ impl Member {
     }
 
     /// Whether a partition was assigned to this member.
-    pub fn holds(&self, at: &Partition) -> bool {
+    pub(super) fn holds(&self, at: &Partition) -> bool {
         let told = self.told.lock();
         self.topics.iter().any(|(topic, partitions)| told.contains(topic) && partitions.contains(at))
     }

@@ -8,16 +8,16 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 /// The program.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_driftless"))
 }
 
 /// A node in a process of its own; it is killed when dropped.
-pub struct Process(pub Child);
+pub(crate) struct Process(pub Child);
 
 impl Process {
     /// Starts a node and waits until it says that it runs.
-    pub fn start(world: &World) -> Process {
+    pub(crate) fn start(world: &World) -> Process {
         let config = world.path("driftless.yaml");
         fs::write(&config, &world.config).unwrap();
         let log = fs::File::options().create(true).append(true).open(world.path("node.log")).unwrap();
@@ -31,7 +31,7 @@ impl Process {
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -45,7 +45,7 @@ impl Drop for Process {
 }
 
 /// Types a command about a world, and returns its JSON answer.
-pub fn typed(world: &World, words: &str) -> (i32, Value) {
+pub(crate) fn typed(world: &World, words: &str) -> (i32, Value) {
     let config = world.path("driftless.yaml");
     fs::write(&config, &world.config).unwrap();
     let Output { status, stdout, stderr } =
@@ -57,7 +57,7 @@ pub fn typed(world: &World, words: &str) -> (i32, Value) {
 }
 
 /// Waits for a condition.
-pub fn until(what: &str, mut there: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut there: impl FnMut() -> bool) {
     let begun_ms = SystemClock.now_ms();
     while !there() {
         assert!(SystemClock.now_ms() < begun_ms + 60_000, "{what}: not within a minute");
@@ -113,10 +113,10 @@ fn a_conflict_is_listed_with_all_inputs_while_the_node_runs_and_when_it_is_stopp
 fn a_node_tells_health_metrics_and_topics_and_stops_when_asked() {
     let world = World::new("");
     let mut node = Process::start(&world);
-    let (exit, doctor) = typed(&world, "doctor");
-    assert_eq!((exit, &doctor["healthy"]), (0, &true.into()), "{doctor:#}");
     world.put("a", 1, "x");
     until("the row has arrived", || world.all().iter().all(|rows| rows.contains_key(&1)));
+    let (exit, doctor) = typed(&world, "doctor");
+    assert_eq!((exit, &doctor["healthy"]), (0, &true.into()), "{doctor:#}");
     let get = |path: &str| {
         let url = format!("http://127.0.0.1:{}{path}", world.port);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -20,10 +20,10 @@ use std::time::Duration;
 const WITHIN_MS: u64 = 60_000;
 
 /// What a platform holds: text by key.
-pub type Rows = BTreeMap<i64, String>;
+pub(crate) type Rows = BTreeMap<i64, String>;
 
 /// Two databases and a directory.
-pub struct World {
+pub(crate) struct World {
     pub folder: tempfile::TempDir,
     pub config: String,
     pub port: u16,
@@ -44,7 +44,7 @@ impl Surroundings for Given {
 
 impl World {
     /// Empty platforms, kept the same both ways; `more` stands in the dataset.
-    pub fn new(more: &str) -> World {
+    pub(crate) fn new(more: &str) -> World {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         for name in ["a.db", "b.db"] {
@@ -76,21 +76,21 @@ datasets:
         World { folder, config, port }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().canonicalize().unwrap().join(name)
     }
 
-    pub fn db(&self, name: &str) -> Connection {
+    pub(crate) fn db(&self, name: &str) -> Connection {
         connect(&self.path(&format!("{name}.db")))
     }
 
-    pub fn put(&self, db: &str, id: i64, text: &str) {
+    pub(crate) fn put(&self, db: &str, id: i64, text: &str) {
         let sql = "INSERT INTO notes VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET text = ?2";
         self.db(db).execute(sql, params![id, text]).unwrap();
     }
 
     /// Writes one key on both databases before either can hear of the other's.
-    pub fn put_both(&self, id: i64, a: &str, b: &str) {
+    pub(crate) fn put_both(&self, id: i64, a: &str, b: &str) {
         let (one, two) = (self.db("a"), self.db("b"));
         for (db, text) in [(&one, a), (&two, b)] {
             db.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -100,17 +100,17 @@ datasets:
         two.execute_batch("COMMIT").unwrap();
     }
 
-    pub fn put_file(&self, id: i64, text: &str) {
+    pub(crate) fn put_file(&self, id: i64, text: &str) {
         let beside = self.path(&format!("{id}.new"));
         fs::write(&beside, document(id, text)).unwrap();
         fs::rename(beside, self.path(&format!("files/{id}.json"))).unwrap();
     }
 
-    pub fn rows(&self, db: &str) -> Rows {
+    pub(crate) fn rows(&self, db: &str) -> Rows {
         rows_of(&self.db(db))
     }
 
-    pub fn files(&self) -> Rows {
+    pub(crate) fn files(&self) -> Rows {
         let mut found = Rows::new();
         for entry in fs::read_dir(self.path("files")).unwrap().flatten() {
             let document = entry.path().extension().is_some_and(|e| e == "json").then(|| fs::read(entry.path()).ok());
@@ -123,56 +123,56 @@ datasets:
     }
 
     /// What each of the three holds.
-    pub fn all(&self) -> [Rows; 3] {
+    pub(crate) fn all(&self) -> [Rows; 3] {
         [self.rows("a"), self.rows("b"), self.files()]
     }
 
-    pub fn loaded(&self) -> Config {
+    pub(crate) fn loaded(&self) -> Config {
         let connectors = Connectors { compiled: connectors::ALL, known: connectors::KNOWN };
         Config::load(&["c.yaml".into()], connectors, &AllowAll, &Given(self.config.clone())).unwrap()
     }
 
-    pub async fn start(&self) -> Running<'_> {
+    pub(crate) async fn start(&self) -> Running<'_> {
         let node = Node::start(Arc::new(self.loaded()), &AllowAll, Arc::new(SystemClock)).await.unwrap();
         Running { world: self, node }
     }
 }
 
-pub fn document(id: i64, text: &str) -> String {
+pub(crate) fn document(id: i64, text: &str) -> String {
     json!({"id": id, "text": text}).to_string()
 }
 
-pub fn connect(path: &Path) -> Connection {
+pub(crate) fn connect(path: &Path) -> Connection {
     let db = Connection::open(path).unwrap();
     db.busy_timeout(Duration::from_secs(20)).unwrap();
     db
 }
 
-pub fn rows_of(db: &Connection) -> Rows {
+pub(crate) fn rows_of(db: &Connection) -> Rows {
     let mut query = db.prepare("SELECT id, text FROM notes").unwrap();
     query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
 }
 
 /// A node of this process on the three platforms.
-pub struct Running<'a> {
+pub(crate) struct Running<'a> {
     pub world: &'a World,
     pub node: Node,
 }
 
 impl Running<'_> {
-    pub async fn report(&self) -> Report {
+    pub(crate) async fn report(&self) -> Report {
         self.node.view().report().await.unwrap()
     }
 
     /// Waits until all three hold `wanted`.
-    pub async fn all_hold(&self, wanted: &[(i64, &str)]) -> u64 {
+    pub(crate) async fn all_hold(&self, wanted: &[(i64, &str)]) -> u64 {
         let wanted: Rows = wanted.iter().map(|(id, text)| (*id, (*text).to_owned())).collect();
         self.until("all hold the same", || self.world.all().iter().all(|rows| *rows == wanted)).await
     }
 
     /// Waits for a condition, and returns after how many milliseconds it held; with what the node says
     /// of itself if it never does.
-    pub async fn until(&self, what: &str, there: impl Fn() -> bool) -> u64 {
+    pub(crate) async fn until(&self, what: &str, there: impl Fn() -> bool) -> u64 {
         let begun_ms = SystemClock.now_ms();
         while !there() {
             if SystemClock.now_ms() > begun_ms + WITHIN_MS {
@@ -186,7 +186,7 @@ impl Running<'_> {
     }
 
     /// Waits until the node says something of itself.
-    pub async fn says(&self, what: &str, there: impl Fn(&Report) -> bool) -> Report {
+    pub(crate) async fn says(&self, what: &str, there: impl Fn(&Report) -> bool) -> Report {
         let begun_ms = SystemClock.now_ms();
         loop {
             let report = self.report().await;
@@ -199,7 +199,7 @@ impl Running<'_> {
     }
 
     /// Waits until everything is settled and applied everywhere.
-    pub async fn quiet(&self) -> Report {
+    pub(crate) async fn quiet(&self) -> Report {
         self.says("quiet", |report| {
             let notes = &report.datasets["notes"];
             let done = |p: &driftless::node::board::PlatformReport| p.lag_events == 0 && p.counts.held == 0;
@@ -209,7 +209,7 @@ impl Running<'_> {
     }
 
     /// How many versions stand in the dataset's topic.
-    pub async fn versions(&self) -> u64 {
+    pub(crate) async fn versions(&self) -> u64 {
         let log = self.node.view().log;
         let mut versions = 0;
         for spec in log.raw.topics().await.unwrap().iter().filter(|spec| &*spec.topic == "driftless.notes") {
@@ -221,7 +221,7 @@ impl Running<'_> {
         versions
     }
 
-    pub async fn conflicts(&self) -> Vec<ConflictInfo> {
+    pub(crate) async fn conflicts(&self) -> Vec<ConflictInfo> {
         self.node.view().conflicts(None).await.unwrap()
     }
 }

@@ -35,6 +35,7 @@ pub(crate) fn shared() -> &'static Server {
 
 impl Server {
     /// Starts a broker of its own.
+    #[expect(clippy::zombie_processes, reason = "the watcher outlives this process")]
     pub(crate) fn start() -> Self {
         let server = Server { port: free_port(), folder: tempfile::tempdir().unwrap() };
         let started = server.script("up").output().unwrap();
@@ -65,6 +66,7 @@ impl Server {
     }
 
     /// Kills the broker without warning, and starts it again with the data it had.
+    #[expect(clippy::zombie_processes, reason = "the broker is ended through its pid file")]
     pub(crate) fn kill_and_start_again(&self) {
         let pid = self.pid();
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();

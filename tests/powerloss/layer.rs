@@ -10,7 +10,7 @@ use std::process::Command;
 const RECORD: usize = 64;
 
 /// Where a run under the layer keeps its things.
-pub struct Layer {
+pub(crate) struct Layer {
     /// The directory that is watched.
     pub dir: PathBuf,
     library: PathBuf,
@@ -20,7 +20,7 @@ pub struct Layer {
 
 /// What a power cut leaves of the writes that were not synced.
 #[derive(Clone, Copy, Debug)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// Nothing.
     Nothing,
     /// The first ones; the last of these is torn in its middle.
@@ -30,10 +30,10 @@ pub enum Cut {
 }
 
 /// A small generator of numbers; a test names its seed.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit.max(1)
     }
@@ -52,7 +52,7 @@ struct Note {
 
 impl Layer {
     /// Builds the layer below `root`.
-    pub fn build(root: &Path) -> Layer {
+    pub(crate) fn build(root: &Path) -> Layer {
         let library = root.join("powerloss.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/powerloss/powerloss.c");
         let mut compiler = Command::new("cc");
@@ -66,7 +66,7 @@ impl Layer {
     }
 
     /// What a process under the layer needs in its environment.
-    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+    pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
         vec![
             ("LD_PRELOAD", self.library.clone().into()),
             ("POWERLOSS_DIR", self.dir.clone().into()),
@@ -76,13 +76,13 @@ impl Layer {
     }
 
     /// Takes up a layer in the process that runs under it.
-    pub fn of_this_process(root: &Path) -> Layer {
+    pub(crate) fn of_this_process(root: &Path) -> Layer {
         let (library, trace, grave) = (root.join("powerloss.so"), root.join("trace"), root.join("grave"));
         Layer { dir: root.join("data").canonicalize().unwrap(), library, trace, grave }
     }
 
     /// Switches the layer off in this process while `work` runs.
-    pub fn paused<T>(work: impl FnOnce() -> T) -> T {
+    pub(crate) fn paused<T>(work: impl FnOnce() -> T) -> T {
         let _ = File::open("/powerloss/pause");
         let done = work();
         let _ = File::open("/powerloss/resume");
@@ -91,7 +91,7 @@ impl Layer {
 
     /// Cuts the power: takes back what was not synced, and begins a new trace. Returns how many
     /// changes were taken back.
-    pub fn cut(&self, cut: Cut, random: &mut Random) -> usize {
+    pub(crate) fn cut(&self, cut: Cut, random: &mut Random) -> usize {
         let notes = parse(&fs::read(&self.trace).unwrap());
         let mut synced: HashMap<u64, usize> = HashMap::new();
         for note in notes.iter().filter(|n| n.kind == 3) {

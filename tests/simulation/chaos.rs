@@ -19,14 +19,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A platform of a configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     Log,
     Hint(Variant),
 }
 
 /// What is simulated, and how roughly.
 #[derive(Clone, Copy, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     pub name: &'static str,
     pub platforms: &'static [Kind],
     pub partitions: u32,
@@ -57,13 +57,13 @@ pub struct Config {
 
 impl Config {
     /// Whether every platform can tell what became of a write (agent-9).
-    pub fn is_exact(&self) -> bool {
+    pub(crate) fn is_exact(&self) -> bool {
         self.log_gap == 0 && !self.platforms.contains(&Kind::Hint(Variant::Content { versions: false }))
     }
 }
 
 /// What a schedule came to.
-pub struct Report {
+pub(crate) struct Report {
     pub violation: Option<String>,
     pub totals: Totals,
 }
@@ -118,7 +118,7 @@ struct Simulation<'a> {
 }
 
 /// Runs one schedule.
-pub fn run(product: &dyn Product, config: &Config, seed: u64, tracing: bool) -> Report {
+pub(crate) fn run(product: &dyn Product, config: &Config, seed: u64, tracing: bool) -> Report {
     let mut simulation = Simulation::new(product, config, seed, tracing);
     if config.sequential {
         simulation.run_in_sequence()
@@ -369,7 +369,8 @@ impl<'a> Simulation<'a> {
     fn judge(&mut self) {
         let (sites, config) = (&self.sites, self.config);
         let (exact, strict) = (config.is_exact(), config.strict);
-        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict };
+        let reasserts = self.product.reasserts();
+        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict, reasserts };
         self.oracle.judge_rest(rest, |p, key| sites[p].tags(key));
     }
 

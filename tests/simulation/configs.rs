@@ -28,7 +28,7 @@ const BASE: Config = Config {
 };
 
 /// All configurations.
-pub const CONFIGS: &[Config] = &[
+pub(crate) const CONFIGS: &[Config] = &[
     BASE,
     Config { name: "3 log, register", policy: Policy::Register, skew_ms: 200, ..BASE },
     Config { name: "3 log, 2 partitions", partitions: 2, keys: 4, ..BASE },

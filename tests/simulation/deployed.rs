@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// driftless itself.
-pub struct Driftless;
+pub(crate) struct Driftless;
 
 const LIMIT: BatchLimit = BatchLimit { rows_max: 3, bytes_max: 1 << 20 };
 

@@ -14,14 +14,14 @@ use std::task::{Context, Poll, Wake, Waker};
 
 /// A small random generator (splitmix64); not for secrets.
 #[derive(Clone)]
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,26 +30,26 @@ impl Rng {
     }
 
     /// A number below `n`, which must not be 0.
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 
     /// True in `permille` of 1000 cases.
-    pub fn chance(&mut self, permille: u32) -> bool {
+    pub(crate) fn chance(&mut self, permille: u32) -> bool {
         permille > 0 && self.below(1000) < permille as usize
     }
 
     /// An independent generator.
-    pub fn fork(&mut self) -> Rng {
+    pub(crate) fn fork(&mut self) -> Rng {
         Rng::new(self.next())
     }
 }
 
-pub type Task = Pin<Box<dyn Future<Output = ()>>>;
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Names a task; ids of tasks that are gone name nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TaskId {
+pub(crate) struct TaskId {
     slot: u8,
     generation: u32,
 }
@@ -77,7 +77,7 @@ struct Slot {
 
 /// What a step did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stepped {
+pub(crate) enum Stepped {
     /// No task was ready.
     Idle,
     /// The task was polled and waits again.
@@ -88,7 +88,7 @@ pub enum Stepped {
 
 /// Up to 64 tasks. Who is ready is one word of bits, so that a choice costs a few instructions.
 #[derive(Default)]
-pub struct World {
+pub(crate) struct World {
     slots: Vec<Slot>,
     ready: Arc<AtomicU64>,
     live: u64,
@@ -97,7 +97,7 @@ pub struct World {
 
 impl World {
     /// Adds a task; it is ready at once.
-    pub fn spawn(&mut self, task: Task) -> TaskId {
+    pub(crate) fn spawn(&mut self, task: Task) -> TaskId {
         let slot = (!self.live).trailing_zeros() as usize;
         assert!(slot < 64, "more than 64 tasks at a time");
         if slot == self.slots.len() {
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// Whether any task could be polled now.
-    pub fn has_ready(&self) -> bool {
+    pub(crate) fn has_ready(&self) -> bool {
         self.runnable() != 0
     }
 
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Polls one ready task once, drawn at random.
-    pub fn step(&mut self, rng: &mut Rng) -> Stepped {
+    pub(crate) fn step(&mut self, rng: &mut Rng) -> Stepped {
         let mut bits = self.runnable();
         if bits == 0 {
             return Stepped::Idle;
@@ -145,12 +145,12 @@ impl World {
         }
     }
 
-    pub fn is_live(&self, id: TaskId) -> bool {
+    pub(crate) fn is_live(&self, id: TaskId) -> bool {
         self.live >> id.slot & 1 == 1 && self.slots[usize::from(id.slot)].generation == id.generation
     }
 
     /// Drops a task where it stands: a crash.
-    pub fn kill(&mut self, id: TaskId) {
+    pub(crate) fn kill(&mut self, id: TaskId) {
         if self.is_live(id) {
             self.live &= !(1 << id.slot);
             self.slots[usize::from(id.slot)].task = None;
@@ -158,14 +158,14 @@ impl World {
     }
 
     /// Stops polling a task without its knowledge.
-    pub fn pause(&mut self, id: TaskId) {
+    pub(crate) fn pause(&mut self, id: TaskId) {
         if self.is_live(id) {
             self.paused |= 1 << id.slot;
         }
     }
 
     /// Lets a paused task go on.
-    pub fn resume(&mut self, id: TaskId) {
+    pub(crate) fn resume(&mut self, id: TaskId) {
         if self.is_live(id) {
             self.paused &= !(1 << id.slot);
         }
@@ -173,7 +173,7 @@ impl World {
 }
 
 /// Gives every other task a chance to run, or a crash to happen, here.
-pub async fn yield_once() {
+pub(crate) async fn yield_once() {
     let mut yielded = false;
     poll_fn(|context| {
         if std::mem::replace(&mut yielded, true) {
@@ -186,7 +186,7 @@ pub async fn yield_once() {
 }
 
 /// The result of a future that needs no waiting.
-pub fn now<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("this future was expected to be ready at once"),
@@ -194,7 +194,7 @@ pub fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Virtual time, shared by all clocks of a simulation.
-pub struct Time {
+pub(crate) struct Time {
     now_ms: AtomicU64,
     handed: AtomicU64,
     seed: u64,
@@ -229,17 +229,17 @@ impl PartialEq for Timer {
 impl Eq for Timer {}
 
 impl Time {
-    pub fn new(seed: u64) -> Arc<Self> {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
         let start = AtomicU64::new(1_700_000_000_000);
         Arc::new(Time { now_ms: start, handed: AtomicU64::new(0), seed, timers: Mutex::default() })
     }
 
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.now_ms.load(Relaxed)
     }
 
     /// Moves time on and wakes whose time has come.
-    pub fn jump(&self, ms: u64) {
+    pub(crate) fn jump(&self, ms: u64) {
         let now = self.now_ms.fetch_add(ms, Relaxed) + ms;
         let mut timers = self.timers.lock();
         while timers.peek().is_some_and(|t| t.at_ms <= now) {
@@ -250,7 +250,7 @@ impl Time {
     }
 
     /// Moves time to the next timer anybody waits for; false if there is none.
-    pub fn advance(&self) -> bool {
+    pub(crate) fn advance(&self) -> bool {
         let next = {
             let mut timers = self.timers.lock();
             while timers.peek().is_some_and(|t| t.waker.lock().is_none()) {
@@ -270,17 +270,17 @@ impl Time {
 }
 
 /// One machine's view of the time: off by its skew.
-pub struct SimClock {
+pub(crate) struct SimClock {
     time: Arc<Time>,
     skew_ms: AtomicI64,
 }
 
 impl SimClock {
-    pub fn new(time: Arc<Time>, skew_ms: i64) -> Arc<Self> {
+    pub(crate) fn new(time: Arc<Time>, skew_ms: i64) -> Arc<Self> {
         Arc::new(SimClock { time, skew_ms: AtomicI64::new(skew_ms) })
     }
 
-    pub fn set_skew(&self, skew_ms: i64) {
+    pub(crate) fn set_skew(&self, skew_ms: i64) {
         self.skew_ms.store(skew_ms, Relaxed);
     }
 }

@@ -22,7 +22,7 @@ use std::task::{Poll, Waker};
 
 /// What kind of store it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Variant {
+pub(crate) enum Variant {
     /// An object store whose token is new with every write, with versions kept: witness exact.
     Unique,
     /// An object store whose token follows from the content, so that it can come back (S3).
@@ -36,7 +36,7 @@ pub enum Variant {
 }
 
 #[derive(Clone)]
-pub struct HintStore(Arc<Inner>);
+pub(crate) struct HintStore(Arc<Inner>);
 
 struct Inner {
     index: usize,
@@ -82,7 +82,7 @@ struct Write {
 struct Hints(Mutex<(Vec<Key>, Option<Waker>)>);
 
 impl HintStore {
-    pub fn new(
+    pub(crate) fn new(
         index: usize,
         variant: Variant,
         set: bool,
@@ -104,7 +104,7 @@ impl HintStore {
     }
 
     /// The store as one instance of an agent sees it.
-    pub fn handle(&self) -> Arc<dyn Store> {
+    pub(crate) fn handle(&self) -> Arc<dyn Store> {
         let hints = Arc::new(Hints::default());
         let mut state = self.0.state.lock();
         state.handles.retain(|h| h.strong_count() > 0);
@@ -112,19 +112,19 @@ impl HintStore {
         Arc::new(Handle { store: self.0.clone(), epochs: Mutex::default(), hints })
     }
 
-    pub fn tags(&self, key: &Key) -> Tags {
+    pub(crate) fn tags(&self, key: &Key) -> Tags {
         tags(self.0.state.lock().objects.get(key).map(|o| &*o.row))
     }
 
     /// An application's write behind everybody's back.
-    pub fn app_write(&self, key: &Key, row: Option<Arc<Row>>) {
+    pub(crate) fn app_write(&self, key: &Key, row: Option<Arc<Row>>) {
         let mut state = self.0.state.lock();
         self.0.put(&mut state, key, row, None);
         self.0.shared.active();
     }
 
     /// Tells every agent to look at `keys`; never lost.
-    pub fn hint_all(&self, keys: &[Key]) {
+    pub(crate) fn hint_all(&self, keys: &[Key]) {
         let state = self.0.state.lock();
         for key in keys {
             state.handles.iter().filter_map(Weak::upgrade).for_each(|h| h.push(key, None));
@@ -132,12 +132,12 @@ impl HintStore {
     }
 
     /// How many unanswered writes are still on their way.
-    pub fn late(&self) -> usize {
+    pub(crate) fn late(&self) -> usize {
         self.0.state.lock().late.len()
     }
 
     /// Lets an unanswered write arrive, or drops it.
-    pub fn settle_late(&self, index: usize, land: bool) {
+    pub(crate) fn settle_late(&self, index: usize, land: bool) {
         let mut state = self.0.state.lock();
         let write = state.late.swap_remove(index);
         if land {

@@ -22,10 +22,10 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 
 /// Says whether a valid checkpoint at or beyond a position is durable (P2).
-pub type Durable = Box<dyn Fn(Position) -> bool + Send + Sync>;
+pub(crate) type Durable = Box<dyn Fn(Position) -> bool + Send + Sync>;
 
 /// What a platform write must not do, whatever the store: I9.
-pub fn judge_overwrite(shared: &Shared, set: bool, platform: usize, key: &Key, old: Tags, new: Tags) {
+pub(crate) fn judge_overwrite(shared: &Shared, set: bool, platform: usize, key: &Key, old: Tags, new: Tags) {
     let hidden = old & !new;
     let unpublished = hidden & !*shared.published.lock();
     if unpublished != 0 {
@@ -40,7 +40,7 @@ pub fn judge_overwrite(shared: &Shared, set: bool, platform: usize, key: &Key, o
 }
 
 #[derive(Clone)]
-pub struct LogStore(Arc<Inner>);
+pub(crate) struct LogStore(Arc<Inner>);
 
 struct Inner {
     /// Index of the platform.
@@ -102,7 +102,7 @@ impl State {
 }
 
 impl LogStore {
-    pub fn new(index: usize, set: bool, topics: Topics, shared: Arc<Shared>, clock: Arc<SimClock>, rng: Rng) -> Self {
+    pub(crate) fn new(index: usize, set: bool, topics: Topics, shared: Arc<Shared>, clock: Arc<SimClock>, rng: Rng) -> Self {
         let state = State {
             rng,
             rows: BTreeMap::new(),
@@ -119,22 +119,22 @@ impl LogStore {
     }
 
     /// Gives the store the means to check that it may discard its log.
-    pub fn judge_release(&self, durable: Durable) {
+    pub(crate) fn judge_release(&self, durable: Durable) {
         _ = self.0.durable.set(durable);
     }
 
-    pub fn tags(&self, key: &Key) -> Tags {
+    pub(crate) fn tags(&self, key: &Key) -> Tags {
         tags(self.0.state.lock().image(key).as_deref())
     }
 
     /// Whether the application could write now. An absent row cannot be locked (sink-2).
-    pub fn can_write(&self, key: &Key) -> bool {
+    pub(crate) fn can_write(&self, key: &Key) -> bool {
         let state = self.0.state.lock();
         !state.is_locked(key) || !state.rows.contains_key(key)
     }
 
     /// An application's transaction; without `logged` no reader ever sees it (sink-8).
-    pub fn app_write(&self, key: &Key, row: Option<Arc<Row>>, logged: bool) {
+    pub(crate) fn app_write(&self, key: &Key, row: Option<Arc<Row>>, logged: bool) {
         let mut state = self.0.state.lock();
         let (fp, before) = (fp(row.as_deref()), state.image(key));
         state.put(key, row.clone(), fp);
@@ -146,12 +146,12 @@ impl LogStore {
     }
 
     /// A transaction that touches nothing of the dataset.
-    pub fn foreign_commit(&self) {
+    pub(crate) fn foreign_commit(&self) {
         self.0.state.lock().append(0, Vec::new());
     }
 
     /// An application's transaction holds a row; false if it is locked or absent.
-    pub fn app_hold(&self, key: &Key) -> bool {
+    pub(crate) fn app_hold(&self, key: &Key) -> bool {
         let mut state = self.0.state.lock();
         let free = !state.is_locked(key) && state.rows.contains_key(key);
         if free {
@@ -161,7 +161,7 @@ impl LogStore {
     }
 
     /// Ends what `app_hold` began.
-    pub fn app_release(&self) {
+    pub(crate) fn app_release(&self) {
         self.0.state.lock().locks.retain(|l| l.1 != APPLICATION);
     }
 }

@@ -49,16 +49,18 @@ struct Filed {
 
 /// What is judged at rest.
 #[derive(Clone, Copy)]
-pub struct Rest {
+pub(crate) struct Rest {
     pub keys: usize,
     pub platforms: usize,
     /// Every platform can tell what became of a write.
     pub exact: bool,
     /// A removed tag may not even come back where an application then keeps it.
     pub strict: bool,
+    /// The product puts the head behind void versions (claim-7).
+    pub reasserts: bool,
 }
 
-pub struct Oracle {
+pub(crate) struct Oracle {
     shared: Arc<Shared>,
     log: SimLog,
     topics: Topics,
@@ -75,7 +77,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(shared: Arc<Shared>, log: SimLog, topics: Topics, policy: Policy) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, log: SimLog, topics: Topics, policy: Policy) -> Self {
         let parts = || 0..topics.partitions;
         Oracle {
             changes: parts().map(|p| Cursor::new(&log, &topics.changes(p))).collect(),
@@ -93,7 +95,7 @@ impl Oracle {
     }
 
     /// Reads what has landed in C and D of a partition.
-    pub fn observe(&mut self, partition: u32) {
+    pub(crate) fn observe(&mut self, partition: u32) {
         let Oracle { changes, filed, shared, .. } = self;
         changes[partition as usize].poll(|offset, record, valid| {
             if !valid {
@@ -171,7 +173,7 @@ impl Oracle {
         }
     }
 
-    pub fn conflicts(&self) -> usize {
+    pub(crate) fn conflicts(&self) -> usize {
         self.conflicts.len()
     }
 
@@ -181,7 +183,7 @@ impl Oracle {
     }
 
     /// At rest: everything is settled, the platforms agree, and nothing written was lost.
-    pub fn judge_rest(&self, rest: Rest, contents: impl Fn(usize, &Key) -> Tags) {
+    pub(crate) fn judge_rest(&self, rest: Rest, contents: impl Fn(usize, &Key) -> Tags) {
         let shared = &self.shared;
         for ((partition, offset), filed) in &self.filed {
             if !filed.settled {
@@ -212,7 +214,9 @@ impl Oracle {
             shared.violation(format!("I10: {proposals} proposals came of {writes} writes"));
         }
         drop(journal);
-        self.judge_upsert_consumer();
+        if rest.reasserts {
+            self.judge_upsert_consumer();
+        }
         self.judge_conflicts();
         self.judge_ledgers();
     }
@@ -301,7 +305,7 @@ impl Oracle {
     }
 
     /// How much C and D hold: a replay must not change it (I8).
-    pub fn published(&self) -> (u64, u64) {
+    pub(crate) fn published(&self) -> (u64, u64) {
         (self.shared.counted(Count::Proposals), self.shared.counted(Count::Versions))
     }
 }
@@ -339,7 +343,7 @@ fn judge_set(shared: &Shared, journal: &Journal, index: usize, head: Tags, rest:
 }
 
 /// P2 as a question: is there a valid checkpoint of a reader at or beyond `through`?
-pub fn is_checkpointed(log: &SimLog, at: &Partition, through: Position) -> bool {
+pub(crate) fn is_checkpointed(log: &SimLog, at: &Partition, through: Position) -> bool {
     let mut fold = Validity::default();
     log.dump(at).iter().filter_map(|d| d.payload.as_deref()).any(|record| {
         let valid = admit(&mut fold, record);
@@ -348,6 +352,6 @@ pub fn is_checkpointed(log: &SimLog, at: &Partition, through: Position) -> bool 
 }
 
 /// Whether a role takes part in a replay from the start of D.
-pub fn replays(role: RoleId) -> bool {
+pub(crate) fn replays(role: RoleId) -> bool {
     matches!(role, RoleId::Sink(..) | RoleId::Agent(..))
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 /// A role of a deployment. Platforms are indexes into `Env::platforms`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum RoleId {
+pub(crate) enum RoleId {
     /// Reads a LOG platform, all partitions (claim-9).
     Reader(usize),
     /// Writes one partition to a LOG platform.
@@ -26,7 +26,7 @@ pub enum RoleId {
 
 /// Where a role begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Start {
+pub(crate) enum Start {
     /// Where its predecessor left off.
     Resume,
     /// At offset 0 of D, whatever was committed: a replay must change nothing (I8). Only asked of
@@ -36,13 +36,13 @@ pub enum Start {
 
 /// A platform as one instance of a role sees it.
 #[derive(Clone)]
-pub enum Access {
+pub(crate) enum Access {
     Log(Arc<dyn LogPlatform>),
     Hint(Arc<dyn Store>),
 }
 
 #[derive(Clone)]
-pub struct Platform {
+pub(crate) struct Platform {
     pub no: PlatformNo,
     pub name: Arc<str>,
     pub actor: ActorId,
@@ -51,7 +51,7 @@ pub struct Platform {
 
 /// Everything an instance of a role is given. Each instance gets its own.
 #[derive(Clone)]
-pub struct Env {
+pub(crate) struct Env {
     pub log: MemoryLog<Arc<Record>>,
     pub clock: Arc<dyn Clock>,
     pub platforms: Vec<Platform>,
@@ -66,7 +66,7 @@ pub struct Env {
 }
 
 /// The code under test.
-pub trait Product: Sync {
+pub(crate) trait Product: Sync {
     /// The roles of this deployment; by default one of each kind per platform and partition.
     fn roles(&self, env: &Env) -> Vec<RoleId> {
         let partitions = 0..env.topics.partitions;
@@ -81,6 +81,11 @@ pub trait Product: Sync {
             }
         }
         roles
+    }
+
+    /// Whether plain upsert consumers are looked after (claim-7).
+    fn reasserts(&self) -> bool {
+        true
     }
 
     /// An instance of a role. It may end when it is fenced or halts; it is then started again if it

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Turns a guard of the product off for the calling thread; `None` turns all on again.
-pub type Mutate = fn(Option<&'static str>);
+pub(crate) type Mutate = fn(Option<&'static str>);
 
 /// Which schedules are run.
 #[derive(Clone, Copy)]
-pub struct Budget {
+pub(crate) struct Budget {
     pub schedules: u64,
     pub seconds: u64,
     pub first_seed: u64,
@@ -22,14 +22,14 @@ pub struct Budget {
 
 /// A seed that broke something.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     pub seed: u64,
     pub config: &'static str,
     pub violation: String,
 }
 
 /// What a batch of schedules came to.
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub schedules: u64,
     pub totals: Totals,
     pub failure: Option<Failure>,
@@ -42,17 +42,17 @@ fn started() -> Instant {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the knobs of a test run")]
-pub fn knob(name: &str) -> Option<u64> {
+pub(crate) fn knob(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {v:?}")))
 }
 
 /// The configuration a seed belongs to.
-pub fn config_of(configs: &[Config], seed: u64) -> &Config {
+pub(crate) fn config_of(configs: &[Config], seed: u64) -> &Config {
     &configs[(seed % configs.len() as u64) as usize]
 }
 
 /// Runs one seed; a panic of the product counts as a violation.
-pub fn run_seed(product: &dyn Product, configs: &[Config], seed: u64, tracing: bool) -> (Option<Failure>, Totals) {
+pub(crate) fn run_seed(product: &dyn Product, configs: &[Config], seed: u64, tracing: bool) -> (Option<Failure>, Totals) {
     let config = config_of(configs, seed);
     let report = catch_unwind(AssertUnwindSafe(|| chaos::run(product, config, seed, tracing)));
     let (violation, totals) = match report {
@@ -67,7 +67,7 @@ pub fn run_seed(product: &dyn Product, configs: &[Config], seed: u64, tracing: b
 }
 
 /// Runs seeds until the budget is spent or one fails; with a mutant on, if one is named.
-pub fn run_many(
+pub(crate) fn run_many(
     product: &dyn Product,
     configs: &[Config],
     budget: Budget,
@@ -115,14 +115,14 @@ pub fn run_many(
 
 impl Outcome {
     /// Prints what was exercised.
-    pub fn print(&self, what: &str) {
+    pub(crate) fn print(&self, what: &str) {
         let micros = self.elapsed.as_micros() / u128::from(self.schedules.max(1));
         println!("{what}: {} schedules in {:?}, {micros} µs each", self.schedules, self.elapsed);
         COUNTS.iter().zip(self.totals).for_each(|(name, n)| println!("  {n:>12} {name}"));
     }
 
     /// Panics with the seed, the configuration and the violation, if there was one.
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         if let Some(f) = &self.failure {
             panic!("seed {} in {:?}: {}\nreplay it with SEED={} and a trace", f.seed, f.config, f.violation, f.seed);
         }
@@ -131,7 +131,7 @@ impl Outcome {
 
 /// The whole run, as the environment asks for it: `SEED` replays one schedule with every step
 /// printed, else `N` schedules or `SECONDS` of time, whichever is over first.
-pub fn simulate(product: &dyn Product, configs: &[Config]) {
+pub(crate) fn simulate(product: &dyn Product, configs: &[Config]) {
     if let Some(seed) = knob("SEED") {
         let (failure, totals) = run_seed(product, configs, seed, true);
         println!("seed {seed} in {:?}", config_of(configs, seed).name);
@@ -153,7 +153,7 @@ const DEFAULT_SECONDS: u64 = 20;
 
 /// What is expected of a mutant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Expect {
+pub(crate) enum Expect {
     /// Some schedule of the first 2 500 breaks an invariant.
     Caught,
     /// No schedule does, and why that is right.
@@ -162,21 +162,21 @@ pub enum Expect {
 
 /// A guard of the product that can be turned off by name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mutation(pub &'static str);
+pub(crate) struct Mutation(pub &'static str);
 
 /// A line of the table of mutants; `configs` chooses where it is run, by name, empty for all.
 #[derive(Clone, Copy, Debug)]
-pub struct Mutant {
+pub(crate) struct Mutant {
     pub mutation: Mutation,
     pub expected: Expect,
     pub configs: &'static [&'static str],
 }
 
 /// Schedules a mutant may survive.
-pub const MUTANT_SCHEDULES: u64 = 2_500;
+pub(crate) const MUTANT_SCHEDULES: u64 = 2_500;
 
 /// Runs the table, prints a line for each, and returns those that were not as expected.
-pub fn run_mutants(product: &dyn Product, configs: &[Config], mutate: Mutate, table: &[Mutant]) -> Vec<String> {
+pub(crate) fn run_mutants(product: &dyn Product, configs: &[Config], mutate: Mutate, table: &[Mutant]) -> Vec<String> {
     let mut wrong = Vec::new();
     for mutant in table {
         let wanted = |c: &&Config| mutant.configs.is_empty() || mutant.configs.contains(&c.name);

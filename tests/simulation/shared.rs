@@ -27,12 +27,12 @@ counts! {
     HintsLost "hints lost", Pruned "readers below the pruned log", ShownAgain "removed tags shown again", Proposals "proposals", Versions "versions",
 }
 
-pub const COUNTS_LEN: usize = COUNTS.len();
+pub(crate) const COUNTS_LEN: usize = COUNTS.len();
 
 /// Totals of a run, in the order of `COUNTS`.
-pub type Totals = [u64; COUNTS_LEN];
+pub(crate) type Totals = [u64; COUNTS_LEN];
 
-pub struct Shared {
+pub(crate) struct Shared {
     /// Healing: no more faults.
     pub calm: AtomicBool,
     /// Whether every step is printed.
@@ -51,7 +51,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(tracing: bool, partitions: u32) -> Self {
+    pub(crate) fn new(tracing: bool, partitions: u32) -> Self {
         Shared {
             calm: AtomicBool::new(false),
             tracing,
@@ -65,44 +65,44 @@ impl Shared {
         }
     }
 
-    pub fn count(&self, what: Count) {
+    pub(crate) fn count(&self, what: Count) {
         self.add(what, 1);
     }
 
-    pub fn add(&self, what: Count, n: u64) {
+    pub(crate) fn add(&self, what: Count, n: u64) {
         self.counts[what as usize].fetch_add(n, Relaxed);
     }
 
-    pub fn counted(&self, what: Count) -> u64 {
+    pub(crate) fn counted(&self, what: Count) -> u64 {
         self.counts[what as usize].load(Relaxed)
     }
 
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         std::array::from_fn(|i| self.counts[i].load(Relaxed))
     }
 
-    pub fn active(&self) {
+    pub(crate) fn active(&self) {
         self.activity.fetch_add(1, Relaxed);
     }
 
     /// A platform write changed something.
-    pub fn applied(&self) {
+    pub(crate) fn applied(&self) {
         self.applied.fetch_add(1, Relaxed);
         self.active();
     }
 
-    pub fn is_calm(&self) -> bool {
+    pub(crate) fn is_calm(&self) -> bool {
         self.calm.load(Relaxed)
     }
 
-    pub fn violation(&self, text: String) {
+    pub(crate) fn violation(&self, text: String) {
         if self.tracing {
             eprintln!("VIOLATION {text}");
         }
         self.violations.lock().push(text);
     }
 
-    pub fn first_violation(&self) -> Option<String> {
+    pub(crate) fn first_violation(&self) -> Option<String> {
         self.violations.lock().first().cloned()
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// What is wrong with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flaw {
+pub(crate) enum Flaw {
     None,
     /// Nothing runs at all.
     Idle,
@@ -43,9 +43,13 @@ pub enum Flaw {
     LosingMerge,
 }
 
-pub struct Toy(pub Flaw);
+pub(crate) struct Toy(pub Flaw);
 
 impl Product for Toy {
+    fn reasserts(&self) -> bool {
+        false
+    }
+
     fn spawn(&self, env: Env, role: RoleId, _start: Start) -> Task {
         let flaw = self.0;
         Box::pin(async move {

@@ -7,11 +7,11 @@ use smallvec::SmallVec;
 use std::sync::{Arc, OnceLock};
 
 /// A set of tags, below 128; each application write makes a new one.
-pub type Tags = u128;
+pub(crate) type Tags = u128;
 
 /// What a row means, and with it how the resolver has to settle conflicts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Policy {
+pub(crate) enum Policy {
     /// The row is a set of tags: three-way set merge (`set_merge`).
     Set,
     /// The row is a register with one tag: last write wins.
@@ -19,7 +19,7 @@ pub enum Policy {
 }
 
 /// The schema of the rows: a key and the tags.
-pub fn schema() -> &'static Arc<Schema> {
+pub(crate) fn schema() -> &'static Arc<Schema> {
     static SCHEMA: OnceLock<Arc<Schema>> = OnceLock::new();
     SCHEMA.get_or_init(|| {
         let field = |name: &str, ty| Field { name: name.into(), ty, nullable: false };
@@ -29,44 +29,44 @@ pub fn schema() -> &'static Arc<Schema> {
 }
 
 /// The key with number `index`.
-pub fn key(index: usize) -> Key {
+pub(crate) fn key(index: usize) -> Key {
     const KEYS: [&str; 8] = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"];
     Key::from(KEYS[index])
 }
 
 /// The number of a key made by `key`.
-pub fn key_index(key: &Key) -> usize {
+pub(crate) fn key_index(key: &Key) -> usize {
     key.0.get(1).map_or(0, |digit| usize::from(digit - b'0'))
 }
 
 /// The row of `key` that holds `tags`; none for no tags.
-pub fn row(key: &Key, tags: Tags) -> Option<Arc<Row>> {
+pub(crate) fn row(key: &Key, tags: Tags) -> Option<Arc<Row>> {
     let items: Vec<Value> = (0..128).filter(|t| tags >> t & 1 == 1).map(Value::Int).collect();
     let name = Value::text(std::str::from_utf8(&key.0).unwrap_or_default());
     (tags != 0).then(|| Arc::new(Row(vec![name, Value::Array(items)])))
 }
 
 /// The tags a row holds; none for no row.
-pub fn tags(row: Option<&Row>) -> Tags {
+pub(crate) fn tags(row: Option<&Row>) -> Tags {
     let Some(Value::Array(items)) = row.and_then(|r| r.get(1)) else { return 0 };
     let bit = |v: &Value| if let Value::Int(t @ 0..128) = v { 1 << *t } else { 0 };
     items.iter().map(bit).fold(0, |all, b| all | b)
 }
 
 /// The fingerprint of a row, or of none.
-pub fn fp(row: Option<&Row>) -> Fp {
+pub(crate) fn fp(row: Option<&Row>) -> Fp {
     row.map_or(Fp::ABSENT, |r| Fp::of_row(schema(), r))
 }
 
 /// The set merge a product has to use under `Policy::Set`: what both kept and what either added.
-pub fn set_merge(key: &Key, ancestor: Option<&Row>, head: Option<&Row>, incoming: Option<&Row>) -> Option<Arc<Row>> {
+pub(crate) fn set_merge(key: &Key, ancestor: Option<&Row>, head: Option<&Row>, incoming: Option<&Row>) -> Option<Arc<Row>> {
     let (anc, a, b) = (tags(ancestor), tags(head), tags(incoming));
     row(key, (anc & a & b) | (a & !anc) | (b & !anc))
 }
 
 /// One write of an application.
 #[derive(Clone, Copy, Debug)]
-pub struct Written {
+pub(crate) struct Written {
     /// Index of the platform.
     pub platform: usize,
     /// Index of the key.
@@ -79,7 +79,7 @@ pub struct Written {
 
 /// Everything applications did, in order.
 #[derive(Default)]
-pub struct Journal {
+pub(crate) struct Journal {
     pub writes: Vec<Written>,
     /// All tags ever removed by somebody who saw them.
     pub removed: Tags,
@@ -94,7 +94,7 @@ pub struct Journal {
 
 impl Journal {
     /// Chooses what an application makes of a row it sees. `None` if all tags are used up.
-    pub fn edit(&mut self, policy: Policy, seen: Tags, rng: &mut Rng) -> Option<Tags> {
+    pub(crate) fn edit(&mut self, policy: Policy, seen: Tags, rng: &mut Rng) -> Option<Tags> {
         let draw = rng.below(100);
         if seen != 0 && draw < 15 {
             return Some(0);
@@ -113,7 +113,7 @@ impl Journal {
     }
 
     /// Notes a write that was carried out.
-    pub fn note(&mut self, write: Written) {
+    pub(crate) fn note(&mut self, write: Written) {
         if self.added.len() <= write.key {
             self.added.resize(write.key + 1, 0);
         }

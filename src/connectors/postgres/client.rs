@@ -14,14 +14,14 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A connection and the task that drives it.
-pub struct Session {
+pub(super) struct Session {
     client: Client,
     _task: JoinSet<()>,
 }
 
 impl Session {
     /// Connects and sets the session up.
-    pub async fn open(config: &Checked) -> Result<Self> {
+    pub(super) async fn open(config: &Checked) -> Result<Self> {
         let mut general = tokio_postgres::Config::new();
         match &config.host {
             Host::Tcp(name) => general.host(name),
@@ -58,7 +58,7 @@ impl Session {
     }
 
     /// The one text of a query with one row of one column, empty if there is no row.
-    pub async fn text(&self, statement: &str) -> Result<String> {
+    pub(super) async fn text(&self, statement: &str) -> Result<String> {
         let messages = self.client.simple_query(statement).await.map_err(failure::of)?;
         let found = messages.iter().find_map(|m| match m {
             tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
@@ -84,12 +84,12 @@ impl std::ops::DerefMut for Session {
 
 /// A name in a statement.
 #[must_use]
-pub fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text in a statement.
 #[must_use]
-pub fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     postgres_protocol::escape::escape_literal(text)
 }

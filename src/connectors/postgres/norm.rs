@@ -11,7 +11,7 @@ use bytes::{BufMut as _, BytesMut};
 
 impl Table {
     /// The row as it will be read back.
-    pub fn norm(&self, row: &Row) -> Result<Row, String> {
+    pub(super) fn norm(&self, row: &Row) -> Result<Row, String> {
         let field = |(i, value): (usize, &Value)| match self.column(i) {
             Some(column) => column.norm(value),
             None => Ok(value.clone()),
@@ -20,7 +20,7 @@ impl Table {
     }
 
     /// The key of a row.
-    pub fn key_of(&self, row: &Row) -> Result<Key, Malformed> {
+    pub(super) fn key_of(&self, row: &Row) -> Result<Key, Malformed> {
         let mut out = BytesMut::new();
         for &field in &self.schema.key {
             write_key_field(row.get(field).unwrap_or(&Value::Null), &mut out)?;
@@ -29,7 +29,7 @@ impl Table {
     }
 
     /// The values of a key, in key order.
-    pub fn read_key(&self, key: &Key) -> Result<Vec<Value>, Malformed> {
+    pub(super) fn read_key(&self, key: &Key) -> Result<Vec<Value>, Malformed> {
         let mut c = Cursor::new(&key.0);
         let values = self.schema.key_fields().map(|f| read_key_field(&f.ty, &mut c)).collect::<Result<_, _>>()?;
         if c.remaining() == 0 { Ok(values) } else { Err(Malformed("a key goes on behind its end")) }
@@ -38,7 +38,7 @@ impl Table {
 
 impl Column {
     /// The value as it will be read back.
-    pub fn norm(&self, value: &Value) -> Result<Value, String> {
+    pub(super) fn norm(&self, value: &Value) -> Result<Value, String> {
         let refuse = |why: &str| Err(format!("column \"{}\" ({}): {why}", self.name, self.sql));
         if value.is_null() {
             return if self.not_null { refuse("must not be null") } else { Ok(Value::Null) };

@@ -24,17 +24,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A configured Postgres.
-pub struct Postgres {
+pub(super) struct Postgres {
     config: Arc<Checked>,
 }
 
 /// Checks the settings and makes the connector.
-pub fn open(settings: serde_json::Value, platform: &str) -> Result<Box<dyn Connector>> {
+pub(super) fn open(settings: serde_json::Value, platform: &str) -> Result<Box<dyn Connector>> {
     Ok(Box::new(Postgres { config: Arc::new(Checked::parse(settings, platform)?) }))
 }
 
 /// A Postgres opened for one dataset.
-pub struct PostgresLog {
+pub(super) struct PostgresLog {
     config: Arc<Checked>,
     dataset: String,
     tables: Arc<Tables>,

@@ -25,10 +25,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// How long `next` waits before it returns with nothing.
 const IDLE: Duration = Duration::from_secs(1);
 /// Logical messages of this program carry this prefix. They prove nothing: any role can write one.
-pub const PREFIX: &str = "driftless";
+pub(super) const PREFIX: &str = "driftless";
 
 /// A slot that is being read.
-pub struct LogReader {
+pub(super) struct LogReader {
     pump: Pump,
     translator: Translator,
     spools: Spools,
@@ -61,7 +61,7 @@ struct Spools {
 impl LogReader {
     /// Reads what the pump brings, behind `from`.
     #[must_use]
-    pub fn new(pump: Pump, tables: Arc<Tables>, config: &Checked, from: Position) -> Self {
+    pub(super) fn new(pump: Pump, tables: Arc<Tables>, config: &Checked, from: Position) -> Self {
         let spools = Spools {
             limit_bytes: config.spool_bytes,
             folder: config.spool_dir.clone(),

@@ -19,7 +19,7 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 /// A writer with a connection of its own.
-pub struct Sink {
+pub(super) struct Sink {
     session: Session,
     tables: Arc<Tables>,
     prepared: HashMap<CollectionNo, Arc<Statements>>,
@@ -28,7 +28,7 @@ pub struct Sink {
 }
 
 /// Statements of one collection, prepared.
-pub struct Statements {
+pub(super) struct Statements {
     pub(super) lock: Statement,
     pub(super) read: Statement,
     pub(super) exist: Statement,
@@ -52,7 +52,7 @@ type Parameter<'a> = &'a (dyn ToSql + Sync);
 impl Sink {
     /// Connects. Locks are waited for only where an insert meets another one, and less long than
     /// the server takes to look for a deadlock (sink-2).
-    pub async fn open(config: &Checked, tables: Arc<Tables>) -> Result<Self> {
+    pub(super) async fn open(config: &Checked, tables: Arc<Tables>) -> Result<Self> {
         let session = Session::open(config).await?;
         // Batches are arrays, of which the planner knows nothing: joins go through the index.
         let settings =
@@ -113,7 +113,7 @@ impl Sink {
 }
 
 /// The key columns of a batch of keys, one vector per column.
-pub fn key_values(collection: &Collection, keys: &[Key]) -> Result<Vec<Vec<Value>>> {
+pub(super) fn key_values(collection: &Collection, keys: &[Key]) -> Result<Vec<Vec<Value>>> {
     let mut columns: Vec<Vec<Value>> = collection.table.key_columns().map(|_| Vec::with_capacity(keys.len())).collect();
     for key in keys {
         let values = collection.table.read_key(key).map_err(|e| {
@@ -125,12 +125,12 @@ pub fn key_values(collection: &Collection, keys: &[Key]) -> Result<Vec<Vec<Value
 }
 
 /// As parameters.
-pub fn sent<'a>(collection: &'a Collection, columns: &'a [Vec<Value>]) -> Vec<Sent<'a>> {
+pub(super) fn sent<'a>(collection: &'a Collection, columns: &'a [Vec<Value>]) -> Vec<Sent<'a>> {
     collection.table.key_columns().zip(columns).map(|(column, values)| Sent::new(column, values.iter())).collect()
 }
 
 /// By number of the key, from 0: rows that an answer to `lock` or `read` holds.
-pub fn read_rows(collection: &Collection, answer: &[tokio_postgres::Row]) -> Result<HashMap<usize, Row>> {
+pub(super) fn read_rows(collection: &Collection, answer: &[tokio_postgres::Row]) -> Result<HashMap<usize, Row>> {
     let unreadable = |text: String| Error::new(Code::SchemaUnsupported, text).at("table", collection.table.shown());
     let one = |row: &tokio_postgres::Row| {
         let mut values = Vec::with_capacity(collection.table.fields.len());

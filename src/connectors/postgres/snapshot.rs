@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio_postgres::CopyOutStream;
 
 /// A running copy.
-pub struct TableSnapshot {
+pub(super) struct TableSnapshot {
     position: Position,
     no: CollectionNo,
     collection: Collection,
@@ -34,7 +34,7 @@ pub struct TableSnapshot {
 
 impl TableSnapshot {
     /// Begins behind `after`.
-    pub async fn open(
+    pub(super) async fn open(
         config: &Checked,
         no: CollectionNo,
         collection: &Collection,

@@ -19,7 +19,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, Transaction};
 
 /// Keys under lock.
-pub struct Batch<'a> {
+pub(super) struct Batch<'a> {
     pub(super) transaction: Transaction<'a>,
     pub(super) statements: Arc<Statements>,
     pub(super) collection: Collection,

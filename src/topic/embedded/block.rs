@@ -124,7 +124,7 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
 
 impl Header {
     /// The header of a block at its place in the log; `place` is `None` if the content is inline.
-    pub fn new(packed: &Packed, base: Offset, times_ms: (u64, u64), place: Option<u64>) -> Self {
+    pub(super) fn new(packed: &Packed, base: Offset, times_ms: (u64, u64), place: Option<u64>) -> Self {
         let flags = if packed.sparse { SPARSE } else { 0 } | if place.is_none() { INLINE } else { 0 };
         Header {
             codec: packed.codec,
@@ -142,12 +142,12 @@ impl Header {
     }
 
     /// Whether the content follows the header.
-    pub fn is_inline(&self) -> bool {
+    pub(super) fn is_inline(&self) -> bool {
         self.flags & INLINE != 0
     }
 
     /// Whether it came out of a compaction.
-    pub fn is_sparse(&self) -> bool {
+    pub(super) fn is_sparse(&self) -> bool {
         self.flags & SPARSE != 0
     }
 
@@ -165,7 +165,7 @@ impl Header {
     }
 
     /// The index entry under `key`; a content that is inline is appended to it.
-    pub fn encode(&self, key: &[u8], stored: &[u8]) -> Vec<u8> {
+    pub(super) fn encode(&self, key: &[u8], stored: &[u8]) -> Vec<u8> {
         let mut out = self.fields();
         out.extend_from_slice(&checksum(key, &out, stored).to_be_bytes());
         if self.is_inline() {
@@ -175,7 +175,7 @@ impl Header {
     }
 
     /// Reads the header of an index entry.
-    pub fn decode(entry: &[u8]) -> Option<Header> {
+    pub(super) fn decode(entry: &[u8]) -> Option<Header> {
         let head = entry.get(..HEADER)?;
         let word = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
         let long = |at: usize| head.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
@@ -197,7 +197,7 @@ impl Header {
     }
 
     /// Checks a block's content and unpacks it.
-    pub fn open(&self, at: &Partition, key: &[u8], stored: &[u8]) -> Result<Cursor> {
+    pub(super) fn open(&self, at: &Partition, key: &[u8], stored: &[u8]) -> Result<Cursor> {
         if checksum(key, &self.fields(), stored) != self.checksum {
             return Err(corrupt(at, self.base, "the checksum of a stored batch does not match"));
         }
@@ -252,7 +252,7 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// The next message; `None` at the end of the block.
-    pub fn next(&mut self) -> Result<Option<Delivered<Raw>>> {
+    pub(super) fn next(&mut self) -> Result<Option<Delivered<Raw>>> {
         if self.left == 0 {
             return Ok(None);
         }

@@ -48,20 +48,20 @@ pub(super) struct Chores {
 }
 
 impl Chores {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Chores { due: Mutex::default(), rung: Condvar::new(), compacting: Mutex::new(()) }
     }
 
-    pub fn purge(&self, id: u32) {
+    pub(super) fn purge(&self, id: u32) {
         self.add(Chore::Purge(id));
     }
 
-    pub fn sweep(&self, topic: &Topic, index: u32) {
+    pub(super) fn sweep(&self, topic: &Topic, index: u32) {
         self.add(Chore::Sweep(topic.spec.topic.to_string(), index));
     }
 
     /// Compacts when the messages since the last pass are half of what that one left.
-    pub fn after_append(&self, topic: &Topic, index: u32, high: Offset) {
+    pub(super) fn after_append(&self, topic: &Topic, index: u32, high: Offset) {
         let Some(part) = topic.part(index).ok().filter(|_| topic.spec.cleanup == Cleanup::Compact) else { return };
         let cleaned = *part.cleaned.lock();
         if high - cleaned.to >= FEWEST.max(cleaned.kept / 2) {
@@ -70,7 +70,7 @@ impl Chores {
     }
 
     /// Takes up what the last process left undone.
-    pub fn after_start(&self, core: &Core) -> Result<()> {
+    pub(super) fn after_start(&self, core: &Core) -> Result<()> {
         core.topics.removed.iter().for_each(|id| self.purge(*id));
         for topic in core.topics.all() {
             for index in 0..topic.spec.partitions {
@@ -89,7 +89,7 @@ impl Chores {
         self.rung.notify_one();
     }
 
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.due.lock().1 = true;
         self.rung.notify_all();
     }

@@ -29,7 +29,7 @@ pub(super) struct EmbeddedReading {
 }
 
 impl EmbeddedReading {
-    pub fn new(log: EmbeddedLog, topic: Arc<Topic>, at: Partition, next: Offset) -> Self {
+    pub(super) fn new(log: EmbeddedLog, topic: Arc<Topic>, at: Partition, next: Offset) -> Self {
         let seen = topic.part(at.index).ok().map(|part| part.seen.subscribe());
         EmbeddedReading { log, topic, at, next, cursor: None, seen }
     }

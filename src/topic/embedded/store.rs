@@ -55,7 +55,7 @@ enum StoredCompression {
 }
 
 impl StoredTopic {
-    pub fn new(id: u32, spec: &TopicSpec) -> Self {
+    pub(super) fn new(id: u32, spec: &TopicSpec) -> Self {
         let compression = match spec.compression {
             Compression::None => StoredCompression::None,
             Compression::Lz4 => StoredCompression::Lz4,
@@ -64,7 +64,7 @@ impl StoredTopic {
         StoredTopic { id, partitions: spec.partitions, compact: spec.cleanup == Cleanup::Compact, compression }
     }
 
-    pub fn spec(&self, topic: &str) -> TopicSpec {
+    pub(super) fn spec(&self, topic: &str) -> TopicSpec {
         let compression = match self.compression {
             StoredCompression::None => Compression::None,
             StoredCompression::Lz4 => Compression::Lz4,
@@ -111,7 +111,7 @@ pub(super) enum Change {
 pub(super) struct Changes(BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>);
 
 impl Changes {
-    pub fn add(&mut self, change: Change) {
+    pub(super) fn add(&mut self, change: Change) {
         match change {
             Change::Put(space, key, value) => self.0.insert((space, key), Some(value)),
             Change::Remove(space, key) => self.0.insert((space, key), None),
@@ -128,7 +128,7 @@ pub(super) enum Space {
 
 impl Store {
     /// Opens the store in `dir` or creates it there. The caller holds the lock.
-    pub fn open(dir: &Path) -> Result<Store> {
+    pub(super) fn open(dir: &Path) -> Result<Store> {
         let place = dir.join("log");
         if !place.exists() {
             create(dir, &place).map_err(|e| e.at("directory", dir.display()))?;
@@ -177,12 +177,12 @@ impl Store {
     }
 
     /// A view that does not change.
-    pub fn view(&self) -> Snapshot {
+    pub(super) fn view(&self) -> Snapshot {
         self.db.snapshot()
     }
 
     /// Syncs a group of changes; when it returns they are durable and readers see them.
-    pub fn commit(&self, group: Changes) -> Result<()> {
+    pub(super) fn commit(&self, group: Changes) -> Result<()> {
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncAll));
         for ((space, key), value) in group.0 {
             match value {
@@ -202,7 +202,7 @@ impl Store {
     }
 
     /// The changes that store a block whose last message has the offset `last`.
-    pub fn block(
+    pub(super) fn block(
         &self,
         id: u32,
         index: u32,
@@ -223,7 +223,7 @@ impl Store {
     }
 
     /// The changes that remove a block.
-    pub fn unblock(key: &[u8], header: &Header) -> Vec<Change> {
+    pub(super) fn unblock(key: &[u8], header: &Header) -> Vec<Change> {
         let mut changes = vec![Change::Remove(Space::Index, key.to_vec())];
         if !header.is_inline() {
             changes.push(Change::Remove(Space::Content, place_key(header.place)));
@@ -232,7 +232,7 @@ impl Store {
     }
 
     /// The content of a block which is not inline.
-    pub fn content(&self, view: &Snapshot, header: &Header) -> Result<Option<UserValue>> {
+    pub(super) fn content(&self, view: &Snapshot, header: &Header) -> Result<Option<UserValue>> {
         view.get(&self.content, place_key(header.place)).map_err(|e| store_error("a batch could not be read", e))
     }
 }

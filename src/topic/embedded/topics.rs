@@ -54,26 +54,26 @@ pub(super) struct Tail {
 
 impl Topic {
     /// A topic without messages.
-    pub fn empty(spec: TopicSpec, id: u32) -> Self {
+    pub(super) fn empty(spec: TopicSpec, id: u32) -> Self {
         let parts = (0..spec.partitions).map(|_| Part::new(Watermarks::default(), Cleaned::default())).collect();
         Topic { spec, id, parts }
     }
 
     /// One of its partitions.
-    pub fn part(&self, index: u32) -> Result<&Part> {
+    pub(super) fn part(&self, index: u32) -> Result<&Part> {
         self.parts.get(index as usize).ok_or_else(|| missing().at("partition", self.partition(index)))
     }
 
-    pub fn partition(&self, index: u32) -> Partition {
+    pub(super) fn partition(&self, index: u32) -> Partition {
         Partition::new(self.spec.topic.clone(), index)
     }
 
     /// Tells all readers that the topic is gone.
-    pub fn mark_removed(&self) {
+    pub(super) fn mark_removed(&self) {
         self.parts.iter().for_each(|part| part.seen.send_modify(|seen| seen.removed = true));
     }
 
-    pub fn is_removed(&self) -> bool {
+    pub(super) fn is_removed(&self) -> bool {
         self.parts.iter().any(|part| part.seen.borrow().removed)
     }
 }
@@ -86,14 +86,14 @@ impl Part {
         Part { seen: watch::Sender::new(seen), tail: Mutex::new(tail), cleaned: Mutex::new(cleaned) }
     }
 
-    pub fn bounds(&self) -> Bounds {
+    pub(super) fn bounds(&self) -> Bounds {
         self.seen.borrow().bounds
     }
 }
 
 impl Topics {
     /// Reads the topics of a store.
-    pub fn load(store: &Store) -> Result<Self> {
+    pub(super) fn load(store: &Store) -> Result<Self> {
         let failed = |e| store_error("the topics could not be read", e);
         let mut by_name = BTreeMap::new();
         for guard in store.meta.prefix(b"t") {
@@ -112,34 +112,34 @@ impl Topics {
         Ok(Topics { by_name: RwLock::new(by_name), next_id: AtomicU32::new(next_id), removed })
     }
 
-    pub fn find(&self, topic: &str) -> Result<Arc<Topic>> {
+    pub(super) fn find(&self, topic: &str) -> Result<Arc<Topic>> {
         self.by_name.read().get(topic).cloned().ok_or_else(|| missing().at("topic", topic))
     }
 
-    pub fn find_partition(&self, at: &Partition) -> Result<Arc<Topic>> {
+    pub(super) fn find_partition(&self, at: &Partition) -> Result<Arc<Topic>> {
         let topic = self.find(&at.topic)?;
         topic.part(at.index)?;
         Ok(topic)
     }
 
-    pub fn specs(&self) -> Vec<TopicSpec> {
+    pub(super) fn specs(&self) -> Vec<TopicSpec> {
         self.by_name.read().values().map(|t| t.spec.clone()).collect()
     }
 
-    pub fn all(&self) -> Vec<Arc<Topic>> {
+    pub(super) fn all(&self) -> Vec<Arc<Topic>> {
         self.by_name.read().values().cloned().collect()
     }
 
     /// An id no topic has had before.
-    pub fn fresh_id(&self) -> u32 {
+    pub(super) fn fresh_id(&self) -> u32 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub fn insert(&self, topic: Arc<Topic>) {
+    pub(super) fn insert(&self, topic: Arc<Topic>) {
         self.by_name.write().insert(topic.spec.topic.clone(), topic);
     }
 
-    pub fn forget(&self, topic: &str) {
+    pub(super) fn forget(&self, topic: &str) {
         self.by_name.write().remove(topic);
     }
 }

@@ -76,12 +76,12 @@ struct Waiting {
 }
 
 impl Queue {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Queue { waiting: Mutex::default(), filled: Condvar::new(), drained: Condvar::new() }
     }
 
     /// Adds a job of `bytes`; waits while the queue is full.
-    pub fn push(&self, job: Job, bytes: usize) -> Result<()> {
+    pub(super) fn push(&self, job: Job, bytes: usize) -> Result<()> {
         let mut waiting = self.waiting.lock();
         while !waiting.closed && waiting.is_full(bytes) {
             self.drained.wait(&mut waiting);
@@ -96,7 +96,7 @@ impl Queue {
     }
 
     /// Takes no further jobs; those that wait are still done.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.waiting.lock().closed = true;
         self.filled.notify_all();
         self.drained.notify_all();

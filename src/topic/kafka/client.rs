@@ -17,13 +17,15 @@ use std::time::Duration;
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
 
 /// What suits us better than librdkafka's defaults: reconnect soon, hear of a missing topic soon.
-const TUNED: [(&str, &str); 6] = [
+const TUNED: [(&str, &str); 7] = [
     ("client.id", "driftless"),
     ("socket.keepalive.enable", "true"),
     ("socket.timeout.ms", "10000"),
     ("reconnect.backoff.ms", "50"),
     ("reconnect.backoff.max.ms", "1000"),
     ("topic.metadata.propagation.max.ms", "3000"),
+    // How soon a leader that is not known yet is asked for again: readers open faster.
+    ("topic.metadata.refresh.fast.interval.ms", "20"),
 ];
 
 /// The settings of a client: our `tuned` ones, over them the user's, over them what the guarantees
@@ -138,6 +140,8 @@ pub(super) fn is_transient(code: RDKafkaErrorCode) -> bool {
             | K::UnknownLeaderEpoch
             | K::KafkaStorageError
             | K::NotController
+            // We never ask for more replicas than brokers: some of them are still starting.
+            | K::InvalidReplicationFactor
     )
 }
 

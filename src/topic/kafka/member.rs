@@ -193,10 +193,9 @@ impl KafkaMember {
     /// Serves the group once.
     fn turn(&self) {
         for _ in 0..EVENTS_MAX {
-            match self.consumer.poll(Duration::ZERO) {
-                Some(Err(error)) => self.hear(error),
-                // A message that slipped through before the pause is nobody's.
-                Some(Ok(_)) | None => {}
+            // A message that slipped through before the pause is nobody's.
+            if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
+                self.hear(error);
             }
         }
         let mut state = self.state().lock();

@@ -97,7 +97,7 @@ impl KafkaLog {
         self.0.heard.explain(error)
     }
 
-    /// Returns after a while; less than `ms` if librdkafka has something before.
+    /// Returns after `ms` milliseconds.
     async fn pause(&self, ms: u64) {
         self.0.clock.sleep_until(self.0.clock.now_ms() + ms).await;
     }

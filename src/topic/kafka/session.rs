@@ -188,7 +188,7 @@ impl Shared {
         let Job { batch, messages, next } = job;
         for message in messages.iter().skip(*next) {
             let record = BaseRecord {
-                topic: &*batch.at.topic,
+                topic: &batch.at.topic,
                 partition: Some(index(&batch.at)),
                 payload: message.payload.as_deref(),
                 key: Some(&*message.key),

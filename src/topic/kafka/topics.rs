@@ -13,6 +13,8 @@ use std::sync::Arc;
 const REPLICAS: usize = 3;
 /// How long a change of topics may take to be known, in milliseconds.
 const KNOWN_WITHIN_MS: u64 = 15_000;
+/// How long creating a topic is tried while the brokers are busy or start, in milliseconds.
+const CREATED_WITHIN_MS: u64 = 30_000;
 /// How many topics are described by one request.
 const DESCRIBED_MAX: usize = 200;
 /// The level brokers compress with unless told; older ones know no setting for it.
@@ -91,7 +93,21 @@ impl KafkaLog {
         }))
     }
 
+    /// Brokers that just start answer before they can take a topic: tries for a while.
     pub(super) async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
+        let until_ms = self.0.clock.now_ms() + CREATED_WITHIN_MS;
+        loop {
+            match self.create_once(spec).await {
+                Err(error) if error.code == Code::LogUnreachable && self.0.clock.now_ms() < until_ms => {
+                    tracing::debug!(%error, "a topic is not created yet");
+                    self.pause(200).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn create_once(&self, spec: &TopicSpec) -> Result<()> {
         let topic = spec.topic.clone();
         if let Some(shape) = self.query(move |log| log.shape(&topic)).await? {
             return self.compare(spec, shape).await;

@@ -9,7 +9,7 @@ const DEPTH_MAX: usize = 500;
 
 /// What is done with numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Numbers {
+pub(crate) enum Numbers {
     /// Left as they are.
     AsWritten,
     /// As `jsonb` prints them: no exponent, no negative zero.
@@ -17,7 +17,7 @@ pub enum Numbers {
 }
 
 /// The canonical text of a document.
-pub fn canonical(text: &str, numbers: Numbers) -> Result<String, Malformed> {
+pub(crate) fn canonical(text: &str, numbers: Numbers) -> Result<String, Malformed> {
     let mut parser = Parser { rest: text, numbers };
     let mut out = String::with_capacity(text.len());
     parser.value(&mut out, 0)?;

@@ -1,12 +1,12 @@
 //! The replication protocol: an own client, because the general one cannot speak it. Bytes become
 //! messages here; what a message means for a dataset is decided in `reader`.
 
-pub mod binding;
-pub mod connection;
-pub mod cursor;
-pub mod json;
-pub mod pgoutput;
-pub mod pump;
-pub mod spool;
-pub mod text;
-pub mod tls;
+pub(super) mod binding;
+pub(super) mod connection;
+pub(super) mod cursor;
+pub(super) mod json;
+pub(super) mod pgoutput;
+pub(super) mod pump;
+pub(super) mod spool;
+pub(super) mod text;
+pub(super) mod tls;
