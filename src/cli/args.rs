@@ -1,7 +1,9 @@
 //! What can be typed. Each verb's own arguments stand in the verb's file; a new verb is a file, a
 //! variant here and a line in `run`.
 
-use super::{config, conflicts, demo, doctor, remove, run, status, topics, validate};
+#[cfg(feature = "demo")]
+use super::demo;
+use super::{config, conflicts, doctor, remove, run, status, topics, validate};
 use crate::runtime::telemetry::Format;
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -60,6 +62,7 @@ pub enum Verb {
     /// Keep the datasets the same until stopped
     Run(run::Run),
     /// Show the main job on this machine: two databases and a directory
+    #[cfg(feature = "demo")]
     Demo(demo::Demo),
     /// Ask the running node how it is
     Status(status::Status),

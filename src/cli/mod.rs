@@ -5,6 +5,7 @@ pub mod args;
 pub mod client;
 pub mod config;
 pub mod conflicts;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
 pub mod exit;
@@ -84,6 +85,7 @@ fn carry_out(args: &Args, program: Program<'_>, output: &mut Output<'_>) -> Resu
         Verb::Validate(verb) => Ok(verb.run(common, program, output)),
         Verb::Config(verb) => verb.run(common, program, output),
         Verb::Run(verb) => verb.run(common, program, output),
+        #[cfg(feature = "demo")]
         Verb::Demo(verb) => verb.run(common, program, output),
         Verb::Status(verb) => verb.run(common, program, output),
         Verb::Doctor(verb) => verb.run(common, program, output),

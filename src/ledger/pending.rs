@@ -2,7 +2,6 @@
 //! nothing is forgotten in a crash (sink-4). One per key: a newer version takes the older's place.
 
 use crate::event::{Canonical, Fp, Key, Link, Offset, Position};
-use crate::runtime::progress::Parked;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -139,10 +138,10 @@ impl Pending {
         open.map(|w| w.version.clone()).collect()
     }
 
-    /// The keys the store refuses, in words.
+    /// The keys the store refuses and why, in words.
     #[must_use]
-    pub fn told(&self) -> Vec<Parked> {
-        self.parked().map(|(version, why)| Parked { key: format!("{:?}", version.key), why: why.into() }).collect()
+    pub fn told(&self) -> Vec<(String, String)> {
+        self.parked().map(|(version, why)| (format!("{:?}", version.key), why.to_owned())).collect()
     }
 
     /// The versions the store refuses, and why.

@@ -155,8 +155,9 @@ impl Progress {
         }
     }
 
-    /// Everything below `offset` is finished, and so many versions wait, some of them for a person.
-    pub fn finished(&self, offset: u64, held: usize, parked: Vec<Parked>, now_ms: u64) {
+    /// Everything below `offset` is finished, and so many versions wait, some of them for a person: by
+    /// key, and why.
+    pub fn finished(&self, offset: u64, held: usize, parked: Vec<(String, String)>, now_ms: u64) {
         if self.offset.swap(offset, Relaxed) != offset {
             self.moved_ms.store(now_ms, Relaxed);
         }
@@ -171,7 +172,7 @@ impl Progress {
             meter.parked(wide(parked.len()) - parked_before);
         }
         if parked_before > 0 || !parked.is_empty() {
-            *self.named.lock() = parked.into_iter().take(NAMED_MAX).collect();
+            *self.named.lock() = parked.into_iter().take(NAMED_MAX).map(|(key, why)| Parked { key, why }).collect();
         }
     }
 
@@ -222,12 +223,13 @@ mod tests {
     #[test]
     fn what_waits_is_timed_from_the_first_that_waits_until_none_does() {
         let progress = Progress::default();
-        let parked = || vec![Parked { key: "k".into(), why: "refused".into() }];
+        let parked = || vec![("k".to_owned(), "refused".to_owned())];
         progress.finished(5, 1, Vec::new(), 100);
         progress.finished(5, 2, parked(), 200);
         let counts = progress.counts();
         assert_eq!((counts.offset, counts.held, counts.held_since_ms, counts.parked), (5, 2, 100, 1));
-        assert_eq!((counts.moved_ms, progress.parked()), (100, parked()));
+        let named = vec![Parked { key: "k".into(), why: "refused".into() }];
+        assert_eq!((counts.moved_ms, progress.parked()), (100, named));
         progress.finished(7, 0, Vec::new(), 300);
         let counts = progress.counts();
         assert_eq!((counts.held_since_ms, counts.parked, counts.moved_ms), (0, 0, 300));

@@ -113,10 +113,10 @@ fn a_conflict_is_listed_with_all_inputs_while_the_node_runs_and_when_it_is_stopp
 fn a_node_tells_health_metrics_and_topics_and_stops_when_asked() {
     let world = World::new("");
     let mut node = Process::start(&world);
-    let (exit, doctor) = typed(&world, "doctor");
-    assert_eq!((exit, &doctor["healthy"]), (0, &true.into()), "{doctor:#}");
     world.put("a", 1, "x");
     until("the row has arrived", || world.all().iter().all(|rows| rows.contains_key(&1)));
+    let (exit, doctor) = typed(&world, "doctor");
+    assert_eq!((exit, &doctor["healthy"]), (0, &true.into()), "{doctor:#}");
     let get = |path: &str| {
         let url = format!("http://127.0.0.1:{}{path}", world.port);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long anything may take before a test gives up.
-const WITHIN_MS: u64 = 30_000;
+const WITHIN_MS: u64 = 60_000;
 
 /// What a platform holds: text by key.
 pub(crate) type Rows = BTreeMap<i64, String>;

@@ -2,6 +2,7 @@
 //! Everything of ours lies in `.driftless` below the root; the records' files stay when it goes.
 
 use super::config::Config;
+use super::failure::failed;
 use super::store::Directory;
 use super::values::Layout;
 use super::wire::files::Dir;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 
 /// Its presence tells the directory from an empty mount point (agent-7).
 const MARKER: &str = ".driftless/marker";
+const MARKER_TEXT: &str = "This file tells driftless that the directory is mounted. Do not remove it.\n";
+/// Where the home is made before it takes its place.
+const UNFINISHED: &str = ".driftless-new";
 /// Where it is tried out what the file system can do.
 const PROBE: &str = ".driftless/probe";
 /// How far the file system's clock may be from ours.
@@ -95,11 +99,16 @@ impl Platform {
         let root = Dir::root(&self.config.root)?;
         // A home without its marker is not taken for a new one (agent-7).
         if first && root.kind(HOME)?.is_none() {
-            root.make_dirs(HOME)?;
-            let text = "This file tells driftless that the directory is mounted. Do not remove it.\n";
-            root.create(MARKER, text.as_bytes(), None)?;
-            root.sync(HOME)?;
-            root.sync("")?;
+            // It comes whole or not at all: one without its marker would never be opened again.
+            let (text, marker) = (MARKER_TEXT.as_bytes(), format!("{UNFINISHED}/marker"));
+            root.make_dirs(UNFINISHED)?;
+            root.remove(&marker)?;
+            root.create(&marker, text, None)?;
+            root.sync(UNFINISHED)?;
+            match root.put(UNFINISHED, HOME) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => root.sync("")?,
+                Err(e) => return Err(failed(e, "make the directory for driftless' own files", HOME)),
+            }
         }
         present(&root)?;
         match refused(&probe(&root)?) {

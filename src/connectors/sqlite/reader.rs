@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How often the file is looked at although nothing was heard: some file systems tell nothing.
+/// How soon the file is looked at again after something was heard; then more and more seldom …
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+/// … down to this, although nothing was heard: some file systems tell nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long `next` waits before it answers with an empty batch.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -85,6 +87,7 @@ impl FileReader {
 
     /// Returns when another connection has committed.
     async fn changed(&self) -> Result<()> {
+        let mut wait = LOOK_FIRST;
         loop {
             let conn = self.conn.clone();
             let version =
@@ -93,7 +96,9 @@ impl FileReader {
                 return Ok(());
             }
             // Heard or not, the version decides.
-            let _ = tokio::time::timeout(LOOK_EVERY, self.written.notified()).await;
+            let heard = tokio::time::timeout(wait, self.written.notified()).await.is_ok();
+            // A write is heard before its commit is synced and shows: look again soon.
+            wait = if heard { LOOK_FIRST } else { (wait * 2).min(LOOK_EVERY) };
         }
     }
 }

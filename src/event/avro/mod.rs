@@ -8,6 +8,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod controls;
 mod forms;
 mod parse;
 mod records;
