@@ -1,4 +1,10 @@
 //! The whole program on real platforms: SQLite files, a directory, the embedded log.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and tells figures"
+)]
 
 mod killed;
 mod node;
