@@ -182,7 +182,7 @@ fn key_of(row: &Row) -> Option<Key> {
 /// The table of mutants: each guard of the product that stands under `guard!`, and what happens
 /// when it is taken out.
 #[cfg(feature = "mutants")]
-pub const MUTANTS: &[Mutant] = &[
+pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("claim-void", Expect::Caught, &[]),
     mutant("claim-4", Expect::Caught, &[]),
     mutant("promote", Expect::Caught, &[]),
@@ -211,12 +211,13 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
     mutant("reader-first", Expect::Caught, &[]),
-    mutant("copies-first", Expect::Caught, &[]),
+    mutant("copies-first", Expect::Caught, &["log, files, unique, heavy faults"]),
+    mutant("sink-8-told", Expect::Caught, &[]),
 ];
 
 /// Takes a guard out of the product on this thread.
 #[cfg(feature = "mutants")]
-pub fn mutate(name: Option<&'static str>) {
+pub(crate) fn mutate(name: Option<&'static str>) {
     driftless::runtime::guard::take_out(name.unwrap_or(""));
 }
 
