@@ -7,7 +7,7 @@ use rustls::crypto::aws_lc_rs::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AE
 
 /// The binding to this certificate (DER), if its signature has a hash that is known here.
 #[must_use]
-pub fn end_point(certificate: &[u8]) -> Option<ChannelBinding> {
+pub(crate) fn end_point(certificate: &[u8]) -> Option<ChannelBinding> {
     let suite = match signature_oid(certificate)? {
         // MD5 and SHA-1 signatures are bound with SHA-256 (RFC 5929, 4.1); then RSA and ECDSA.
         [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 4 | 5 | 11]

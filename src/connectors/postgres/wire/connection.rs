@@ -20,7 +20,7 @@ use tokio_postgres::fallible_iterator::FallibleIterator as _;
 use tokio_rustls::TlsConnector;
 
 /// What every session of this connector has set, so that a value has one text form wherever it is read.
-pub const SESSION: [(&str, &str); 9] = [
+pub(crate) const SESSION: [(&str, &str); 9] = [
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "iso_8601"),
@@ -33,21 +33,21 @@ pub const SESSION: [(&str, &str); 9] = [
 ];
 
 /// Both directions of a connection, encrypted or not.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// A connection in replication mode.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: Box<dyn Duplex>,
     buffer: BytesMut,
 }
 
 /// One row of a plain query, as text.
-pub type TextRow = Vec<Option<String>>;
+pub(crate) type TextRow = Vec<Option<String>>;
 
 impl Connection {
     /// Connects and logs in with `replication=database`.
-    pub async fn open(config: &Checked) -> Result<Self> {
+    pub(crate) async fn open(config: &Checked) -> Result<Self> {
         let unreachable = |e: io::Error| {
             Error::new(
                 Code::SourceUnreachable,
@@ -123,7 +123,7 @@ impl Connection {
     }
 
     /// Runs a command of the replication protocol or an SQL statement, and returns its rows.
-    pub async fn query(&mut self, statement: &str) -> Result<Vec<TextRow>> {
+    pub(crate) async fn query(&mut self, statement: &str) -> Result<Vec<TextRow>> {
         self.send(|out| frontend::query(statement, out)).await?;
         let mut rows = Vec::new();
         let mut failed = None;
@@ -145,7 +145,7 @@ impl Connection {
     }
 
     /// Begins a stream; the connection then carries nothing but its frames.
-    pub async fn start(mut self, statement: &str) -> Result<(Box<dyn Duplex>, BytesMut)> {
+    pub(crate) async fn start(mut self, statement: &str) -> Result<(Box<dyn Duplex>, BytesMut)> {
         self.send(|out| frontend::query(statement, out)).await?;
         loop {
             // `CopyBothResponse` is the one message the general protocol does not know.

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// What was expected and not found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Malformed(pub &'static str);
+pub(crate) struct Malformed(pub &'static str);
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -18,7 +18,7 @@ impl std::error::Error for Malformed {}
 
 /// A place in a buffer.
 #[derive(Clone, Debug)]
-pub struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     whole: &'a Bytes,
     at: usize,
 }
@@ -26,24 +26,24 @@ pub struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// At the beginning of `whole`.
     #[must_use]
-    pub fn new(whole: &'a Bytes) -> Self {
+    pub(crate) fn new(whole: &'a Bytes) -> Self {
         Cursor { whole, at: 0 }
     }
 
     /// How many bytes were read.
     #[must_use]
-    pub fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
     /// How many bytes are left.
     #[must_use]
-    pub fn remaining(&self) -> usize {
+    pub(crate) fn remaining(&self) -> usize {
         self.whole.len().saturating_sub(self.at)
     }
 
     /// The next `n` bytes, borrowed.
-    pub fn slice(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn slice(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
         let end = self.at.checked_add(n).ok_or(Malformed("a length overflows"))?;
         let found = self.whole.get(self.at..end).ok_or(Malformed("it ends too early"))?;
         self.at = end;
@@ -51,7 +51,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `n` bytes, sharing the buffer.
-    pub fn take(&mut self, n: usize) -> Result<Bytes, Malformed> {
+    pub(crate) fn take(&mut self, n: usize) -> Result<Bytes, Malformed> {
         let start = self.at;
         self.slice(n)?;
         Ok(self.whole.slice(start..self.at))
@@ -62,42 +62,42 @@ impl<'a> Cursor<'a> {
     }
 
     /// One byte.
-    pub fn u8(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(u8::from_be_bytes(self.array()?))
     }
 
     /// Two bytes, unsigned.
-    pub fn u16(&mut self) -> Result<u16, Malformed> {
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
         Ok(u16::from_be_bytes(self.array()?))
     }
 
     /// Two bytes.
-    pub fn i16(&mut self) -> Result<i16, Malformed> {
+    pub(crate) fn i16(&mut self) -> Result<i16, Malformed> {
         Ok(i16::from_be_bytes(self.array()?))
     }
 
     /// Four bytes, unsigned.
-    pub fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_be_bytes(self.array()?))
     }
 
     /// Four bytes.
-    pub fn i32(&mut self) -> Result<i32, Malformed> {
+    pub(crate) fn i32(&mut self) -> Result<i32, Malformed> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
     /// Eight bytes, unsigned.
-    pub fn u64(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
     /// Eight bytes.
-    pub fn i64(&mut self) -> Result<i64, Malformed> {
+    pub(crate) fn i64(&mut self) -> Result<i64, Malformed> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
     /// A text that ends with a zero byte.
-    pub fn text(&mut self) -> Result<String, Malformed> {
+    pub(crate) fn text(&mut self) -> Result<String, Malformed> {
         let rest = self.whole.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|b| *b == 0).ok_or(Malformed("a text has no end"))?;
         let text = std::str::from_utf8(self.slice(length)?).map_err(|_| Malformed("a text is not UTF-8"))?;

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 /// A transaction's number at the server.
-pub type Xid = u32;
+pub(crate) type Xid = u32;
 /// A table's number at the server.
-pub type Oid = u32;
+pub(crate) type Oid = u32;
 
 /// Where a transaction was committed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Commit {
+pub(crate) struct Commit {
     /// The end of its commit record: the position of the transaction.
     pub end: u64,
     /// Microseconds since 2000-01-01.
@@ -22,7 +22,7 @@ pub struct Commit {
 
 /// One message.
 #[derive(Clone, Debug)]
-pub enum Message {
+pub(crate) enum Message {
     /// A transaction begins; it comes whole.
     Begin,
     /// It is complete.
@@ -57,7 +57,7 @@ pub enum Message {
 
 /// A table's name and columns.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Relation {
+pub(crate) struct Relation {
     /// Its number.
     pub oid: Oid,
     /// Its schema; empty means `pg_catalog`.
@@ -72,7 +72,7 @@ pub struct Relation {
 
 /// A column in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RelationColumn {
+pub(crate) struct RelationColumn {
     /// Whether it is part of the replica identity.
     pub key: bool,
     /// Its name.
@@ -83,7 +83,7 @@ pub struct RelationColumn {
 
 /// What is known of the row before.
 #[derive(Clone, Debug)]
-pub enum Old {
+pub(crate) enum Old {
     /// Its replica identity only; other columns are null.
     Key(Tuple),
     /// All of it (REPLICA IDENTITY FULL).
@@ -93,7 +93,7 @@ pub enum Old {
 impl Old {
     /// The tuple.
     #[must_use]
-    pub fn tuple(&self) -> &Tuple {
+    pub(crate) fn tuple(&self) -> &Tuple {
         match self {
             Old::Key(tuple) | Old::Row(tuple) => tuple,
         }
@@ -102,7 +102,7 @@ impl Old {
 
 /// A row as it stands in the buffer.
 #[derive(Clone, Debug)]
-pub struct Tuple {
+pub(crate) struct Tuple {
     raw: Bytes,
     cells: SmallVec<[Cell; 16]>,
 }
@@ -116,7 +116,7 @@ struct Cell {
 
 /// One column of a row.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Column {
+pub(crate) enum Column {
     /// SQL's null.
     Null,
     /// Not in the image: a large value that did not change (value-2).
@@ -130,13 +130,13 @@ pub enum Column {
 impl Tuple {
     /// How many columns it has.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.cells.len()
     }
 
     /// The column at `index`; `Null` if there is none.
     #[must_use]
-    pub fn column(&self, index: usize) -> Column {
+    pub(crate) fn column(&self, index: usize) -> Column {
         let Some(cell) = self.cells.get(index) else { return Column::Null };
         let bytes = || self.raw.slice(cell.start as usize..(cell.start + cell.length) as usize);
         match cell.kind {
@@ -149,7 +149,7 @@ impl Tuple {
 }
 
 /// Decodes one message; `streamed` while inside of a part of an uncommitted transaction.
-pub fn decode(payload: &Bytes, streamed: bool) -> Result<Message, Malformed> {
+pub(crate) fn decode(payload: &Bytes, streamed: bool) -> Result<Message, Malformed> {
     let mut c = Cursor::new(payload);
     let kind = c.u8()?;
     if streamed && matches!(kind, b'R' | b'Y' | b'I' | b'U' | b'D' | b'T' | b'M') {
@@ -192,7 +192,7 @@ pub fn decode(payload: &Bytes, streamed: bool) -> Result<Message, Malformed> {
 }
 
 /// The subtransaction a message inside of a streamed part belongs to.
-pub fn streamed_xid(payload: &Bytes) -> Result<Xid, Malformed> {
+pub(crate) fn streamed_xid(payload: &Bytes) -> Result<Xid, Malformed> {
     let mut c = Cursor::new(payload);
     c.u8()?;
     c.u32()

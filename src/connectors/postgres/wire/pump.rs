@@ -17,11 +17,11 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 const CHUNKS_MAX: usize = 16;
 const CHUNK_BYTES: usize = 1 << 18;
 /// Seconds from 1970 to 2000, the server's epoch.
-pub const EPOCH_S: i64 = 946_684_800;
+pub(crate) const EPOCH_S: i64 = 946_684_800;
 
 /// A frame of the stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Frame {
+pub(crate) enum Frame {
     /// A message of the output plugin.
     Data(Bytes),
     /// Everything committed up to here was sent.
@@ -29,7 +29,7 @@ pub enum Frame {
 }
 
 /// The running stream of a slot. Dropping it ends the connection.
-pub struct Pump {
+pub(crate) struct Pump {
     chunks: mpsc::Receiver<Result<Bytes>>,
     released: watch::Sender<u64>,
     current: Bytes,
@@ -39,7 +39,7 @@ pub struct Pump {
 impl Pump {
     /// Takes over a connection that has begun to stream; reports at least every `report_every`.
     #[must_use]
-    pub fn new(stream: Box<dyn Duplex>, buffer: BytesMut, report_every: Duration) -> Self {
+    pub(crate) fn new(stream: Box<dyn Duplex>, buffer: BytesMut, report_every: Duration) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let (released, watched) = watch::channel(0);
         let mut ticks = interval(report_every);
@@ -56,7 +56,7 @@ impl Pump {
     }
 
     /// Lets the server discard its log up to `lsn`; never moves back.
-    pub fn release(&self, lsn: u64) {
+    pub(crate) fn release(&self, lsn: u64) {
         self.released.send_if_modified(|now| {
             let later = lsn > *now;
             *now = lsn.max(*now);
@@ -65,7 +65,7 @@ impl Pump {
     }
 
     /// The next frame that is there already.
-    pub fn ready(&mut self) -> Result<Option<Frame>> {
+    pub(crate) fn ready(&mut self) -> Result<Option<Frame>> {
         loop {
             if let Some(frame) = frame(&mut self.current)? {
                 return Ok(Some(frame));
@@ -78,7 +78,7 @@ impl Pump {
     }
 
     /// Waits until `ready` has something. Cancel-safe.
-    pub async fn wait(&mut self) -> Result<()> {
+    pub(crate) async fn wait(&mut self) -> Result<()> {
         if self.current.is_empty() {
             self.current = self.chunks.recv().await.unwrap_or_else(|| Err(ended()))?;
         }

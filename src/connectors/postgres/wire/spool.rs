@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 /// The messages of one transaction.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     limit_bytes: usize,
     folder: PathBuf,
     memory: VecDeque<(Xid, Bytes)>,
@@ -24,12 +24,12 @@ pub struct Spool {
 impl Spool {
     /// Empty; more than `limit_bytes` go to a file in `folder`.
     #[must_use]
-    pub fn new(limit_bytes: usize, folder: PathBuf) -> Self {
+    pub(crate) fn new(limit_bytes: usize, folder: PathBuf) -> Self {
         Spool { limit_bytes, folder, memory: VecDeque::new(), memory_bytes: 0, file: None, aborted: HashSet::new() }
     }
 
     /// Adds a message of the (sub)transaction `xid`.
-    pub fn push(&mut self, xid: Xid, message: Bytes) -> Result<()> {
+    pub(crate) fn push(&mut self, xid: Xid, message: Bytes) -> Result<()> {
         self.memory_bytes += message.len();
         self.memory.push_back((xid, message));
         if self.memory_bytes > self.limit_bytes { self.spill() } else { Ok(()) }
@@ -37,12 +37,12 @@ impl Spool {
 
     /// Forgets what the subtransaction `xid` wrote. Descriptions of tables stay: the server sends each
     /// once per transaction.
-    pub fn abort(&mut self, xid: Xid) {
+    pub(crate) fn abort(&mut self, xid: Xid) {
         self.aborted.insert(xid);
     }
 
     /// Ready to be read.
-    pub fn finish(self) -> Result<Replay> {
+    pub(crate) fn finish(self) -> Result<Replay> {
         let file = match self.file {
             None => None,
             Some(writer) => {
@@ -72,7 +72,7 @@ impl Spool {
 
 /// Reads a spool.
 #[derive(Debug)]
-pub struct Replay {
+pub(crate) struct Replay {
     file: Option<BufReader<File>>,
     memory: VecDeque<(Xid, Bytes)>,
     aborted: HashSet<Xid>,
@@ -80,7 +80,7 @@ pub struct Replay {
 
 impl Replay {
     /// The next message that was not aborted.
-    pub fn next(&mut self) -> Result<Option<Bytes>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             let Some((xid, message)) = self.any()? else { return Ok(None) };
             let description = matches!(message.first(), Some(b'R' | b'Y'));

@@ -9,7 +9,7 @@ const DAY_US: i64 = 86_400_000_000;
 
 /// Days since 1970 of a date of the proleptic Gregorian calendar.
 #[must_use]
-pub fn days(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year.rem_euclid(400);
@@ -19,7 +19,7 @@ pub fn days(year: i64, month: i64, day: i64) -> i64 {
 
 /// Year, month and day of a day since 1970.
 #[must_use]
-pub fn civil(days: i64) -> (i64, i64, i64) {
+pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let of_era = shifted.rem_euclid(146_097);
@@ -31,7 +31,7 @@ pub fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// Days since 1970; `i32::MIN` and `i32::MAX` for the infinities.
-pub fn read_date(text: &str) -> Result<i32, Malformed> {
+pub(crate) fn read_date(text: &str) -> Result<i32, Malformed> {
     let bad = Malformed("a date");
     match text {
         "infinity" => return Ok(i32::MAX),
@@ -49,7 +49,7 @@ pub fn read_date(text: &str) -> Result<i32, Malformed> {
 }
 
 /// The text of a date.
-pub fn write_date(out: &mut String, date: i32) {
+pub(crate) fn write_date(out: &mut String, date: i32) {
     match date {
         i32::MAX => out.push_str("infinity"),
         i32::MIN => out.push_str("-infinity"),
@@ -63,7 +63,7 @@ pub fn write_date(out: &mut String, date: i32) {
 }
 
 /// Microseconds since midnight.
-pub fn read_time(text: &str) -> Result<i64, Malformed> {
+pub(crate) fn read_time(text: &str) -> Result<i64, Malformed> {
     let bad = Malformed("a time");
     let mut parts = text.splitn(3, ':');
     let mut part = || parts.next().ok_or(bad);
@@ -83,7 +83,7 @@ fn read_seconds(text: &str) -> Option<i64> {
 }
 
 /// The text of a time of day.
-pub fn write_time(out: &mut String, micros: i64) {
+pub(crate) fn write_time(out: &mut String, micros: i64) {
     let seconds = micros / 1_000_000;
     let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     write_fraction(out, micros % 1_000_000);
@@ -97,7 +97,7 @@ fn write_fraction(out: &mut String, micros: i64) {
 }
 
 /// Microseconds since midnight, and seconds east of UTC.
-pub fn read_time_tz(text: &str) -> Result<(i64, i32), Malformed> {
+pub(crate) fn read_time_tz(text: &str) -> Result<(i64, i32), Malformed> {
     let bad = Malformed("a time with its zone");
     let at = text.rfind(['+', '-']).ok_or(bad)?;
     let (time, zone) = text.split_at_checked(at).ok_or(bad)?;
@@ -110,7 +110,7 @@ pub fn read_time_tz(text: &str) -> Result<(i64, i32), Malformed> {
 }
 
 /// The text of a time of day with its zone.
-pub fn write_time_tz(out: &mut String, micros: i64, east: i32) {
+pub(crate) fn write_time_tz(out: &mut String, micros: i64, east: i32) {
     write_time(out, micros);
     let zone = east.unsigned_abs();
     let _ =
@@ -118,7 +118,7 @@ pub fn write_time_tz(out: &mut String, micros: i64, east: i32) {
 }
 
 /// Microseconds since 1970; the extremes for the infinities. A zone can only be UTC here.
-pub fn read_timestamp(text: &str) -> Result<i64, Malformed> {
+pub(crate) fn read_timestamp(text: &str) -> Result<i64, Malformed> {
     let bad = Malformed("a timestamp");
     match text {
         "infinity" => return Ok(i64::MAX),
@@ -133,7 +133,7 @@ pub fn read_timestamp(text: &str) -> Result<i64, Malformed> {
 }
 
 /// The text of a timestamp; with `zone` it says that it is UTC.
-pub fn write_timestamp(out: &mut String, micros: i64, zone: bool) {
+pub(crate) fn write_timestamp(out: &mut String, micros: i64, zone: bool) {
     match micros {
         i64::MAX => out.push_str("infinity"),
         i64::MIN => out.push_str("-infinity"),
@@ -150,7 +150,7 @@ pub fn write_timestamp(out: &mut String, micros: i64, zone: bool) {
 }
 
 /// An interval in ISO 8601 form, each part with its own sign.
-pub fn read_interval(text: &str) -> Result<Interval, Malformed> {
+pub(crate) fn read_interval(text: &str) -> Result<Interval, Malformed> {
     let bad = Malformed("an interval");
     match text {
         "infinity" => return Ok(Interval { months: i32::MAX, days: i32::MAX, micros: i64::MAX }),
@@ -186,7 +186,7 @@ pub fn read_interval(text: &str) -> Result<Interval, Malformed> {
 }
 
 /// The text of an interval.
-pub fn write_interval(out: &mut String, interval: Interval) {
+pub(crate) fn write_interval(out: &mut String, interval: Interval) {
     let Interval { months, days, micros } = interval;
     if (months, days, micros) == (i32::MAX, i32::MAX, i64::MAX) {
         return out.push_str("infinity");
@@ -202,7 +202,7 @@ pub fn write_interval(out: &mut String, interval: Interval) {
 }
 
 /// The elements of an array of one dimension that counts from 1; `None` for null.
-pub fn read_array(text: &str) -> Result<Vec<Option<String>>, Malformed> {
+pub(crate) fn read_array(text: &str) -> Result<Vec<Option<String>>, Malformed> {
     let bad = Malformed("an array: only arrays of one dimension that count from 1 are supported");
     let mut rest = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).ok_or(bad)?.chars();
     let mut items = Vec::new();
@@ -230,7 +230,7 @@ pub fn read_array(text: &str) -> Result<Vec<Option<String>>, Malformed> {
 }
 
 /// Adds an element to an array's text; begin with an empty `out` and close with `}`.
-pub fn write_element(out: &mut String, item: Option<&str>) {
+pub(crate) fn write_element(out: &mut String, item: Option<&str>) {
     out.push(if out.is_empty() { '{' } else { ',' });
     let Some(item) = item else { return out.push_str("NULL") };
     out.push('"');

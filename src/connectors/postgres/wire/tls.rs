@@ -12,7 +12,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use std::sync::Arc;
 
 /// How this platform's connections are encrypted; `None` if they are not.
-pub fn client(config: &Checked) -> Result<Option<ClientConfig>> {
+pub(crate) fn client(config: &Checked) -> Result<Option<ClientConfig>> {
     if config.sslmode == SslMode::Disable || config.is_local() {
         return Ok(None);
     }
