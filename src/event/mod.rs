@@ -9,6 +9,8 @@ pub mod schema;
 
 pub mod key;
 
+pub mod json;
+
 pub mod fingerprint;
 
 pub mod position;

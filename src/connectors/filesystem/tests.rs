@@ -3,7 +3,6 @@
 
 use super::store::Directory;
 use super::values::Layout;
-use super::wire::path::key_of;
 use super::wire::stage::Step;
 use super::{DESCRIPTOR, config::Config};
 use crate::connectors::contract::*;
@@ -46,7 +45,7 @@ fn connector(root: &Path) -> Box<dyn Connector> {
 }
 
 fn key(id: &str) -> Key {
-    key_of(&[Value::text(id)]).unwrap()
+    Key::encode(&[Value::text(id)], &schema()).unwrap()
 }
 
 fn row(id: &str, n: i64) -> Row {
@@ -603,14 +602,14 @@ async fn a_tree_is_listed_whole_in_pages_from_anywhere() {
     let mut two = schema();
     two.fields.insert(1, field("part", Type::Int(32), false));
     two.key = vec![1, 0];
-    let scope = scope_with(json!({"path": "all/{part}/{id}.json"}), two);
+    let scope = scope_with(json!({"path": "all/{part}/{id}.json"}), two.clone());
     let Opened::Hint(store) = connector(dir.path()).open(&scope).await.unwrap() else { panic!() };
     let mut expected = BTreeSet::new();
     for part in 0..20 {
         std::fs::create_dir_all(dir.path().join(format!("all/{part}"))).unwrap();
         for id in 0..17 {
             std::fs::write(dir.path().join(format!("all/{part}/{id}.json")), "{}").unwrap();
-            expected.insert(key_of(&[Value::Int(part), Value::text(&id.to_string())]).unwrap());
+            expected.insert(Key::encode(&[Value::Int(part), Value::text(&id.to_string())], &two).unwrap());
         }
     }
     std::fs::write(dir.path().join("all/3/%41.json"), "{}").unwrap();
@@ -618,7 +617,7 @@ async fn a_tree_is_listed_whole_in_pages_from_anywhere() {
     std::os::unix::fs::symlink("5", dir.path().join("all/55")).unwrap();
     std::fs::write(dir.path().join("all/4/Q.json"), "{}").unwrap();
     std::fs::write(dir.path().join("all/4/q.json"), "{}").unwrap();
-    expected.extend(["Q", "q"].map(|id| key_of(&[Value::Int(4), Value::text(id)]).unwrap()));
+    expected.extend(["Q", "q"].map(|id| Key::encode(&[Value::Int(4), Value::text(id)], &two).unwrap()));
     for forget in [false, true] {
         let (mut seen, mut odd, mut after) = (Vec::new(), Vec::new(), None);
         loop {
@@ -666,13 +665,13 @@ async fn files_in_a_directory_that_appeared_are_hinted() {
     let mut two = schema();
     two.fields.insert(1, field("part", Type::Int(32), false));
     two.key = vec![1, 0];
-    let scope = scope_with(json!({"path": "{part}/{id}.json"}), two);
+    let scope = scope_with(json!({"path": "{part}/{id}.json"}), two.clone());
     let Opened::Hint(store) = connector(dir.path()).open(&scope).await.unwrap() else { panic!() };
     assert!(store.hints(0).await.unwrap().rescan);
     std::fs::create_dir(dir.path().join(".driftless/new")).unwrap();
     std::fs::write(dir.path().join(".driftless/new/a.json"), "{}").unwrap();
     std::fs::rename(dir.path().join(".driftless/new"), dir.path().join("7")).unwrap();
-    let expected = key_of(&[Value::Int(7), Value::text("a")]).unwrap();
+    let expected = Key::encode(&[Value::Int(7), Value::text("a")], &two).unwrap();
     assert_eq!(store.hints(0).await.unwrap(), Hints { keys: vec![expected], rescan: false });
     std::fs::rename(dir.path().join("7"), dir.path().join(".driftless/gone")).unwrap();
     assert!(store.hints(0).await.unwrap().rescan);

@@ -4,7 +4,7 @@
 
 use super::config::{Format, On};
 use super::wire::json;
-use super::wire::path::{Template, key_of, key_values};
+use super::wire::path::Template;
 use crate::connectors::contract::Place;
 use crate::event::{Fp, Key, Row, Schema, Type, Value};
 use crate::runtime::error::{Code, Error, Result};
@@ -45,21 +45,18 @@ impl Layout {
 
     /// The path of a key's file below the root.
     pub(super) fn path(&self, key: &Key) -> Result<String> {
-        let values = key_values(&self.schema, key).ok_or_else(|| {
-            Error::new(Code::RecordUndecodable, "the key does not fit the collection's schema")
-                .at("collection", &self.name)
-        })?;
+        let values = key.decode(&self.schema)?;
         self.template.path(&values).map_err(|e| Error::new(Code::KeyTooLong, e).at("collection", &self.name))
     }
 
     /// The key whose file lies there.
     pub(super) fn key(&self, path: &str) -> Option<Key> {
-        key_of(&self.template.values(path)?).ok()
+        Key::encode(&self.template.values(path)?, &self.schema).ok()
     }
 
     /// The row of a file's content, or why it is none.
     pub(super) fn decode(&self, key: &Key, content: &[u8]) -> std::result::Result<Row, String> {
-        let in_path = key_values(&self.schema, key).ok_or("its key does not fit the schema")?;
+        let in_path = key.decode(&self.schema).map_err(|_| "its key does not fit the schema")?;
         let values = match self.format {
             Format::Json => {
                 let text = std::str::from_utf8(content).map_err(|_| "it is not UTF-8")?;

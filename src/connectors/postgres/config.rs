@@ -42,7 +42,7 @@ struct Settings {
 /// How a connection is encrypted, in libpq's words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum SslMode {
+pub(crate) enum SslMode {
     /// Not.
     Disable,
     /// If the server can.
@@ -57,7 +57,7 @@ pub(super) enum SslMode {
 
 /// Where the server listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Host {
+pub(crate) enum Host {
     /// A name or an address.
     Tcp(String),
     /// The folder of its socket.
@@ -75,7 +75,7 @@ impl fmt::Display for Host {
 
 /// Settings that cannot be wrong any more.
 #[derive(Clone, Debug)]
-pub(super) struct Checked {
+pub(crate) struct Checked {
     /// Where the server listens.
     pub host: Host,
     /// Its port.
@@ -108,7 +108,7 @@ pub(super) struct Checked {
 
 impl Checked {
     /// Checks settings; the error names the one that is wrong.
-    pub(super) fn parse(settings: serde_json::Value, platform: &str) -> Result<Self> {
+    pub(crate) fn parse(settings: serde_json::Value, platform: &str) -> Result<Self> {
         let wrong = |text: String| Error::new(Code::ConfigInvalid, text).at("platform", platform);
         let mut settings: Settings =
             serde_json::from_value(settings).map_err(|e| wrong(format!("settings of a postgres platform: {e}")))?;
@@ -149,19 +149,19 @@ impl Checked {
 
     /// Whether the connection goes through a socket of this machine, which is never encrypted.
     #[must_use]
-    pub(super) fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         matches!(self.host, Host::Unix(_))
     }
 
     /// The name of the slot for a dataset.
     #[must_use]
-    pub(super) fn slot_of(&self, dataset: &str) -> String {
+    pub(crate) fn slot_of(&self, dataset: &str) -> String {
         self.slot.clone().unwrap_or_else(|| derived(dataset))
     }
 
     /// The name of the publication for a dataset.
     #[must_use]
-    pub(super) fn publication_of(&self, dataset: &str) -> String {
+    pub(crate) fn publication_of(&self, dataset: &str) -> String {
         self.publication.clone().unwrap_or_else(|| derived(dataset))
     }
 }

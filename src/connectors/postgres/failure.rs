@@ -7,7 +7,7 @@ use tokio_postgres::fallible_iterator::FallibleIterator as _;
 
 /// What an SQLSTATE means, and what to do about it.
 #[must_use]
-pub(super) fn code(state: &str) -> (Code, &'static str) {
+pub(crate) fn code(state: &str) -> (Code, &'static str) {
     match state {
         "57P01" | "57P02" | "57P03" | "53300" => (Code::SourceUnreachable, "the server takes no connections now"),
         "42501" => {
@@ -51,7 +51,7 @@ pub(super) fn code(state: &str) -> (Code, &'static str) {
 
 /// The general client's error.
 #[must_use]
-pub(super) fn of(error: tokio_postgres::Error) -> Error {
+pub(crate) fn of(error: tokio_postgres::Error) -> Error {
     if let Some(db) = error.as_db_error() {
         return described(db.code().code(), db.message(), db.detail());
     }
@@ -75,7 +75,7 @@ pub(super) fn of(error: tokio_postgres::Error) -> Error {
 
 /// An error of the replication connection.
 #[must_use]
-pub(super) fn response(body: &ErrorResponseBody) -> Error {
+pub(crate) fn response(body: &ErrorResponseBody) -> Error {
     let (mut state, mut message, mut detail) = (String::new(), String::new(), None);
     let mut fields = body.fields();
     while let Ok(Some(field)) = fields.next() {
@@ -98,7 +98,7 @@ fn described(state: &str, message: &str, detail: Option<&str>) -> Error {
 
 /// The reason of a refused row, for people.
 #[must_use]
-pub(super) fn reason(error: &tokio_postgres::Error) -> String {
+pub(crate) fn reason(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
 }
 

@@ -2,24 +2,15 @@
 
 use super::contract::{Abilities, Capture, Descriptor, Guarantee};
 
-mod catalog;
-mod changes;
-mod check;
 mod client;
 mod config;
 mod failure;
-mod ledger;
-mod norm;
-mod platform;
 mod position;
 mod reader;
 mod rows;
-mod setup;
 mod snapshot;
-mod sql;
 mod values;
 mod wire;
-mod write;
 
 #[cfg(test)]
 mod tests;
@@ -28,5 +19,5 @@ mod tests;
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: "postgres",
     abilities: Abilities { capture: Some(Capture::Log), apply: true, guarantee: Guarantee::Exact },
-    open: platform::open,
+    open: client::platform::open,
 };

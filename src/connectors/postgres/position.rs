@@ -5,7 +5,7 @@ use crate::event::Position;
 use crate::runtime::error::{Code, Error, Result};
 
 /// Reads the server's `16/B374D848`.
-pub(super) fn read_lsn(text: &str) -> Result<u64> {
+pub(crate) fn read_lsn(text: &str) -> Result<u64> {
     let parts = text.split_once('/').and_then(|(high, low)| {
         Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
     });
@@ -15,14 +15,14 @@ pub(super) fn read_lsn(text: &str) -> Result<u64> {
 
 /// Writes a position as the server does.
 #[must_use]
-pub(super) fn write_lsn(lsn: u64) -> String {
+pub(crate) fn write_lsn(lsn: u64) -> String {
     format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
 }
 
 /// What the server may be told is finished. Inside of a transaction that is nothing new: a confirmed
 /// end would lose the rest, and there is no smaller place that keeps it.
 #[must_use]
-pub(super) fn confirmable(through: Position) -> Option<u64> {
+pub(crate) fn confirmable(through: Position) -> Option<u64> {
     (through.ordinal == u64::MAX).then_some(through.commit)
 }
 

@@ -1,12 +1,12 @@
 //! Reads the rows a table holds, as of an exact place in the log: a temporary slot exports the
 //! snapshot of its own beginning, and one COPY in key order reads under it.
 
-use super::changes::Collection;
 use super::client::{Session, literal};
 use super::config::Checked;
 use super::failure;
 use super::position::read_lsn;
-use super::sql;
+use super::reader::changes::Collection;
+use super::rows::sql;
 use super::values::Native;
 use super::wire::connection::Connection;
 use super::wire::cursor::{Cursor, Malformed};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio_postgres::CopyOutStream;
 
 /// A running copy.
-pub(super) struct TableSnapshot {
+pub(crate) struct TableSnapshot {
     position: Position,
     no: CollectionNo,
     collection: Collection,
@@ -34,7 +34,7 @@ pub(super) struct TableSnapshot {
 
 impl TableSnapshot {
     /// Begins behind `after`.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         config: &Checked,
         no: CollectionNo,
         collection: &Collection,

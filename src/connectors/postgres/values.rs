@@ -3,9 +3,9 @@
 //! refused, never bent (P8).
 
 use super::wire::cursor::{Cursor, Malformed};
-use super::wire::json::{Numbers, canonical};
 use super::wire::text;
 use crate::event::decimal::Decimal;
+use crate::event::json::{Twice, canonical};
 use crate::event::value::Interval;
 use crate::event::{Text, Type, Value};
 use bigdecimal::BigDecimal;
@@ -18,7 +18,7 @@ const EPOCH_DAYS: i32 = 10_957;
 
 /// How a type of the server is read and written.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Native {
+pub(crate) enum Native {
     /// `boolean`
     Bool,
     /// `smallint`, `integer`, `bigint`: 16, 32 or 64 bits
@@ -56,7 +56,7 @@ pub(super) enum Native {
 impl Native {
     /// How the built-in type with this number is handled, if it is no array.
     #[must_use]
-    pub(super) fn of_scalar(oid: u32) -> Self {
+    pub(crate) fn of_scalar(oid: u32) -> Self {
         match oid {
             16 => Native::Bool,
             21 => Native::Int(16),
@@ -83,7 +83,7 @@ impl Native {
 
     /// The type of the dataset.
     #[must_use]
-    pub(super) fn event_type(&self) -> Type {
+    pub(crate) fn event_type(&self) -> Type {
         match self {
             Native::Bool => Type::Bool,
             Native::Int(bits) => Type::Int(*bits),
@@ -104,7 +104,7 @@ impl Native {
 
     /// Whether the binary form is understood here.
     #[must_use]
-    pub(super) fn has_binary(&self) -> bool {
+    pub(crate) fn has_binary(&self) -> bool {
         match self {
             Native::Printed => false,
             Native::Array(item) => item.has_binary(),
@@ -115,7 +115,7 @@ impl Native {
     /// Number and SQL name of the type a value of this kind is sent as; what is not sent in binary
     /// form is sent as text and converted by the server.
     #[must_use]
-    pub(super) fn sent_as(&self) -> (u32, &'static str) {
+    pub(crate) fn sent_as(&self) -> (u32, &'static str) {
         match self {
             Native::Bool => (16, "bool"),
             Native::Int(16) => (21, "int2"),
@@ -139,7 +139,7 @@ impl Native {
     }
 
     /// Reads a binary value.
-    pub(super) fn read_binary(&self, bytes: Bytes) -> Result<Value, Malformed> {
+    pub(crate) fn read_binary(&self, bytes: Bytes) -> Result<Value, Malformed> {
         let mut c = Cursor::new(&bytes);
         Ok(match self {
             Native::Bool => Value::Bool(c.u8()? != 0),
@@ -174,7 +174,7 @@ impl Native {
     }
 
     /// Reads a value in text form.
-    pub(super) fn read_text(&self, bytes: Bytes) -> Result<Value, Malformed> {
+    pub(crate) fn read_text(&self, bytes: Bytes) -> Result<Value, Malformed> {
         let is = std::str::from_utf8(&bytes).map_err(|_| Malformed("a text is not UTF-8"))?;
         let number = Malformed("a number");
         Ok(match self {
@@ -204,7 +204,7 @@ impl Native {
     }
 
     /// Writes a value in binary form, as `sent_as` says. The value must have passed `Limits::norm`.
-    pub(super) fn write_binary(&self, value: &Value, out: &mut BytesMut) -> Result<(), Malformed> {
+    pub(crate) fn write_binary(&self, value: &Value, out: &mut BytesMut) -> Result<(), Malformed> {
         match (self, value) {
             (Native::Bool, Value::Bool(b)) => out.put_u8(u8::from(*b)),
             (Native::Int(16), Value::Int(i)) => out.put_i16(i16::try_from(*i).map_err(|_| Malformed("a smallint"))?),
@@ -247,7 +247,7 @@ impl Native {
     }
 
     /// A value in text form.
-    pub(super) fn write_text(&self, value: &Value) -> Result<String, Malformed> {
+    pub(crate) fn write_text(&self, value: &Value) -> Result<String, Malformed> {
         let mut out = String::new();
         match (self, value) {
             (_, Value::Bool(b)) => out.push(if *b { 't' } else { 'f' }),
@@ -290,7 +290,7 @@ fn trimmed(bytes: Bytes) -> Result<Text, Malformed> {
 
 fn read_json(bytes: &[u8]) -> Result<Value, Malformed> {
     let text = std::str::from_utf8(bytes).map_err(|_| Malformed("a JSON document is not UTF-8"))?;
-    Ok(Value::Json(Text::from(canonical(text, Numbers::AsWritten)?)))
+    Ok(Value::Json(Text::from(canonical(text, Twice::LastCounts).map_err(Malformed)?)))
 }
 
 fn read_hex(digits: &str) -> Result<Vec<u8>, Malformed> {

@@ -4,8 +4,9 @@
 //! Norm is the identity here: a row is stored so that it reads back as itself, or it is refused.
 
 use super::wire::table::{Affinity, Column, Table};
-use super::wire::{json, key, time};
+use super::wire::time;
 use crate::event::decimal::Decimal;
+use crate::event::json::{Twice, canonical};
 use crate::event::value::{Text, Value};
 use crate::event::{Key, Row, Type};
 use crate::runtime::error::{Code, Error, Result};
@@ -127,7 +128,7 @@ fn of_text(column: &Column, text: &str) -> Option<Value> {
         Type::TimeTz => time::time_tz_of(text).map(|(us, zone)| Value::TimeTz(us, zone)),
         Type::Timestamp { zone } => time::timestamp_of(text, zone).map(Value::Timestamp),
         Type::Interval => time::interval_of(text).map(Value::Interval),
-        Type::Json => json::canonical(text).ok().map(|t| Value::Json(Text::from(t))),
+        Type::Json => canonical(text, Twice::Refused).ok().map(|t| Value::Json(Text::from(t))),
         _ => None,
     }
 }
@@ -261,20 +262,12 @@ impl Table {
 
     /// The key of a row of which at least the key's fields are there.
     pub(super) fn key_of(&self, row: &Row) -> Result<Key> {
-        let null = Value::Null;
-        let fields =
-            self.schema.key.iter().filter_map(|&i| Some((&self.schema.fields.get(i)?.ty, row.get(i).unwrap_or(&null))));
-        key::encode(fields).map_err(|why| {
-            let code = if why == key::TOO_LONG { Code::KeyTooLong } else { Code::ValueRefused };
-            Error::new(code, why).at("table", &self.name)
-        })
+        Key::of_row(row, &self.schema).map_err(|e| e.at("table", &self.name))
     }
 
     /// The values of a key, in key order.
     pub(super) fn key_values(&self, key: &Key) -> Result<Vec<Value>> {
-        key::decode(self.schema.key_fields().map(|f| &f.ty), key).ok_or_else(|| {
-            Error::new(Code::ValueRefused, format!("{key:?} is no key of this collection")).at("table", &self.name)
-        })
+        key.decode(&self.schema).map_err(|e| e.at("table", &self.name))
     }
 
     /// The forms of a key's values, in key order.
@@ -296,7 +289,7 @@ impl Table {
     /// A document that is none, or not in canonical text, would not read back as itself.
     pub(super) fn check_documents(&self, row: &Row) -> Result<()> {
         self.columns.iter().zip(&row.0).try_for_each(|(column, value)| match value {
-            Value::Json(j) if json::canonical(j.as_str()).as_deref() != Ok(j.as_str()) => {
+            Value::Json(j) if canonical(j.as_str(), Twice::Refused).as_deref() != Ok(j.as_str()) => {
                 Err(self.refused(column, "the document is no JSON in canonical text"))
             }
             _ => Ok(()),

@@ -4,6 +4,7 @@
 
 use super::path::fits;
 use super::time;
+use crate::event::json::{Twice, canonical};
 use crate::event::value::Interval;
 use crate::event::{Field, Type, Value};
 use base64::Engine;
@@ -110,8 +111,7 @@ fn read_value(ty: &Type, raw: &str) -> Result<Value, String> {
         }
         Type::Text => text_of(raw).map(|t| Value::Text(t.into())),
         Type::Json => {
-            let mut canonical = String::new();
-            canonical_json(&mut canonical, raw)?;
+            let canonical = canonical(raw, Twice::Refused).map_err(|e| format!("it is no JSON to keep: {e}"))?;
             Ok(Value::Json(canonical.into()))
         }
         Type::Array(item) => {
@@ -187,48 +187,9 @@ fn shorten(raw: &str) -> String {
     short
 }
 
-/// No spaces, keys sorted, numbers as written.
-fn canonical_json(out: &mut String, raw: &str) -> Result<(), String> {
-    let broken = |e: serde_json::Error| format!("it is no JSON: {e}");
-    match raw.as_bytes().first() {
-        Some(b'{') => {
-            let mut object: Object = serde_json::from_str(raw).map_err(broken)?;
-            object.0.sort_by(|a, b| a.0.cmp(&b.0));
-            out.push('{');
-            for (at, (name, value)) in object.0.iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                string(out, name)?;
-                out.push(':');
-                canonical_json(out, value.get())?;
-            }
-            out.push('}');
-        }
-        Some(b'[') => {
-            let items: Vec<Box<RawValue>> = serde_json::from_str(raw).map_err(broken)?;
-            out.push('[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                canonical_json(out, item.get())?;
-            }
-            out.push(']');
-        }
-        Some(b'"') => string(out, &text_of(raw)?)?,
-        _ => {
-            serde_json::from_str::<&RawValue>(raw).map_err(broken)?;
-            out.push_str(raw.trim());
-        }
-    }
-    Ok(())
-}
-
 fn write_value(out: &mut String, field: &Field, value: &Value) -> Result<(), String> {
     if let (Type::Json, Value::Json(json)) = (&field.ty, value) {
-        let mut canonical = String::new();
-        canonical_json(&mut canonical, json.as_str().trim())?;
+        let canonical = canonical(json.as_str(), Twice::Refused)?;
         if canonical == "null" && field.nullable {
             return Err("a JSON null cannot be told from an absent member".into());
         }

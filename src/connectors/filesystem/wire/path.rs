@@ -1,10 +1,7 @@
 //! Where the file of a key lies, and which key a file belongs to: the path template. One key has one
 //! path and one path one key; a path that another spelling of a key would give belongs to nobody.
-//!
-//! Also the canonical key's bytes, until `event` has them.
 
-use crate::event::{Field, Key, Schema, Type, Value};
-use bytes::Bytes;
+use crate::event::{Field, Schema, Type, Value};
 use std::fmt::Write;
 
 /// The longest name of a file or directory, bytes.
@@ -247,63 +244,6 @@ pub(crate) fn fits(value: i64, bits: u8) -> bool {
     (value << spare) >> spare == value
 }
 
-/// The canonical key of a key's values: their Avro encoding one after the other.
-/// To be switched to the one of `event` once it has it.
-pub(crate) fn key_of(values: &[Value]) -> Result<Key, String> {
-    let mut bytes = Vec::new();
-    for value in values {
-        match value {
-            Value::Int(i) => put_long(&mut bytes, *i),
-            text => {
-                let text = value_text(text)?;
-                put_long(&mut bytes, i64::try_from(text.len()).map_err(|_| "a key field is too long")?);
-                bytes.extend_from_slice(text.as_bytes());
-            }
-        }
-    }
-    Ok(Key(Bytes::from(bytes)))
-}
-
-/// The inverse of `key_of`; `None` if these bytes are no key of this schema.
-pub(crate) fn key_values(schema: &Schema, key: &Key) -> Option<Vec<Value>> {
-    let mut rest: &[u8] = &key.0;
-    let mut values = Vec::new();
-    for field in schema.key_fields() {
-        values.push(match &field.ty {
-            Type::Int(bits) => Value::Int(take_long(&mut rest).filter(|i| fits(*i, *bits))?),
-            ty => {
-                let length = usize::try_from(take_long(&mut rest)?).ok()?;
-                let text = std::str::from_utf8(rest.get(..length)?).ok()?;
-                rest = rest.get(length..)?;
-                parse_value(ty, text)?
-            }
-        });
-    }
-    rest.is_empty().then_some(values)
-}
-
-fn put_long(bytes: &mut Vec<u8>, value: i64) {
-    let mut zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while zigzag >= 0x80 {
-        bytes.push((zigzag & 0x7f) as u8 | 0x80);
-        zigzag >>= 7;
-    }
-    bytes.push(zigzag as u8);
-}
-
-fn take_long(rest: &mut &[u8]) -> Option<i64> {
-    let mut zigzag = 0u64;
-    for at in 0..10 {
-        let (&byte, after) = rest.split_first()?;
-        *rest = after;
-        zigzag |= u64::from(byte & 0x7f).checked_shl(7 * at)?;
-        if byte & 0x80 == 0 {
-            return Some((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed());
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,22 +289,6 @@ mod tests {
                 prop_assert_eq!(template.path(&values), Ok(path));
             }
         }
-
-        #[test]
-        fn a_key_comes_back_from_its_bytes(values in values()) {
-            prop_assert_eq!(key_values(&three(), &key_of(&values).unwrap()), Some(values));
-        }
-
-        #[test]
-        fn bytes_that_are_no_key_do_no_harm(bytes in any::<Vec<u8>>()) {
-            let _ = key_values(&three(), &Key(bytes.into()));
-        }
-    }
-
-    #[test]
-    fn keys_are_encoded_as_avro_does() {
-        let key = key_of(&[Value::Int(-65), Value::text("ab")]).unwrap();
-        assert_eq!(&key.0[..], b"\x81\x01\x04ab");
     }
 
     #[test]

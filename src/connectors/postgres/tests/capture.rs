@@ -65,7 +65,7 @@ async fn a_streamed_transaction_is_whole_without_what_was_rolled_back() {
     settings["spool-bytes"] = 20_000.into();
     let database = &db.dataset;
     db.run(&format!("ALTER DATABASE {database} SET logical_decoding_work_mem = '64kB'")).await;
-    let connector = super::super::platform::open(settings, "here").unwrap();
+    let connector = super::super::client::platform::open(settings, "here").unwrap();
     let platform = log(connector.open(&db.scope(&["item"])).await.unwrap());
     let from = platform.position().await.unwrap();
     let mut reader = platform.reader(from).await.unwrap();

@@ -1,6 +1,6 @@
 //! Each thing that can be wrong at the server: a code and a sentence that says what to do.
 
-use super::super::platform;
+use super::super::client::platform;
 use super::server::*;
 use crate::connectors::contract::*;
 use crate::event::*;

@@ -2,8 +2,8 @@
 //! server when the process ends, however it ends: the server's guard waits on a pipe.
 
 use super::super::client::Session;
+use super::super::client::platform;
 use super::super::config::Checked;
-use super::super::platform;
 use crate::connectors::contract::*;
 use crate::event::*;
 use crate::runtime::error::Result;

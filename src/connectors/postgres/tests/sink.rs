@@ -211,7 +211,7 @@ async fn without_the_right_to_be_a_replica_foreign_keys_refuse_their_rows() {
     db.run(&format!("CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA driftless TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA driftless, public TO {role}")).await;
     let mut settings = db.settings.clone();
     settings["user"] = role.into();
-    let connector = super::super::platform::open(settings, "here").unwrap();
+    let connector = super::super::client::platform::open(settings, "here").unwrap();
     let platform = log(connector.open(&db.scope(&["item"])).await.unwrap());
     let schema = db.schema("item").await;
     let mut rows = platform.rows().await.unwrap();

@@ -152,7 +152,7 @@ async fn compare(list: &[(&str, &[&str])]) {
     assert_eq!(copied.len(), 12);
     let place = Db::place("item");
     let session = session(db.settings.clone()).await;
-    let table = super::super::catalog::Table::read(&session, &place).await.unwrap().unwrap();
+    let table = super::super::client::catalog::Table::read(&session, &place).await.unwrap().unwrap();
     for (change, copied) in streamed.iter().zip(&copied) {
         let Change::Row { key, after: Some(after), fp, .. } = change else { panic!("{change:?}") };
         assert_eq!(key, &copied.key);

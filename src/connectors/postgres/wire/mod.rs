@@ -1,12 +1,12 @@
 //! The replication protocol: an own client, because the general one cannot speak it. Bytes become
 //! messages here; what a message means for a dataset is decided in `reader`.
 
-pub(super) mod binding;
-pub(super) mod connection;
-pub(super) mod cursor;
-pub(super) mod json;
-pub(super) mod pgoutput;
-pub(super) mod pump;
-pub(super) mod spool;
-pub(super) mod text;
-pub(super) mod tls;
+pub(crate) mod binding;
+pub(crate) mod connection;
+pub(crate) mod cursor;
+pub(crate) mod json;
+pub(crate) mod pgoutput;
+pub(crate) mod pump;
+pub(crate) mod spool;
+pub(crate) mod text;
+pub(crate) mod tls;

@@ -1,10 +1,8 @@
 //! How things look inside the file: tables and their types, the tables driftless keeps there, and
-//! the encodings of keys, vectors, JSON and times. Nothing here decides anything.
+//! the encodings of vectors and times. Nothing here decides anything.
 
 pub(super) mod changes;
 pub(super) mod install;
-pub(super) mod json;
-pub(super) mod key;
 pub(super) mod ledger;
 pub(super) mod table;
 pub(super) mod time;

@@ -1,15 +1,15 @@
 //! The tables a sink keeps beside the data, and how their rows are read and written. `ledger` and
 //! `observed` are captured, `parked` and `source` are not.
 
-use super::client::{Session, quoted};
-use super::failure;
-use super::values::Native;
+use super::super::client::{Session, quoted};
+use super::super::failure;
+use super::super::values::Native;
 use crate::event::{ActorId, Dot, Fp, Hlc, Key, LedgerEntry, SchemaId, Value, Vv};
 use crate::runtime::error::Result;
 use bytes::Bytes;
 
 /// The captured columns of `ledger` in order: name, type, how it is read.
-pub(super) const LEDGER: [(&str, u32, Native); 9] = [
+pub(crate) const LEDGER: [(&str, u32, Native); 9] = [
     ("collection", 25, Native::Text),
     ("partition", 23, Native::Int(32)),
     ("key", 17, Native::Bytes),
@@ -22,10 +22,10 @@ pub(super) const LEDGER: [(&str, u32, Native); 9] = [
 ];
 
 /// The captured columns of `observed`. The image holds the columns of the record in text form.
-pub(super) const OBSERVED: [(&str, u32); 4] = [("collection", 25), ("key", 17), ("present", 16), ("image", 1009)];
+pub(crate) const OBSERVED: [(&str, u32); 4] = [("collection", 25), ("key", 17), ("present", 16), ("image", 1009)];
 
 /// Makes what is not there yet. A user who may not make it can be given it.
-pub(super) async fn prepare(session: &Session, schema: &str) -> Result<()> {
+pub(crate) async fn prepare(session: &Session, schema: &str) -> Result<()> {
     let all = format!(
         "SELECT count(*) = 4 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = '{schema}' AND c.relname IN ('ledger', 'observed', 'parked', 'source')"
@@ -64,13 +64,13 @@ pub(super) async fn prepare(session: &Session, schema: &str) -> Result<()> {
 
 /// The name of a collection in the ledger: datasets share the tables.
 #[must_use]
-pub(super) fn name(dataset: &str, collection: &str) -> String {
+pub(crate) fn name(dataset: &str, collection: &str) -> String {
     format!("{dataset}/{collection}")
 }
 
 /// Which collection, which key, and what the ledger says of it; from the values of `LEDGER`.
 #[must_use]
-pub(super) fn read(values: &[Value]) -> Option<(&str, Key, LedgerEntry)> {
+pub(crate) fn read(values: &[Value]) -> Option<(&str, Key, LedgerEntry)> {
     let [
         Value::Text(collection),
         _,
@@ -100,13 +100,13 @@ pub(super) fn read(values: &[Value]) -> Option<(&str, Key, LedgerEntry)> {
 
 /// A vector as bytes: actor and counter of each entry.
 #[must_use]
-pub(super) fn write_vv(vv: &Vv) -> Vec<u8> {
+pub(crate) fn write_vv(vv: &Vv) -> Vec<u8> {
     vv.iter().flat_map(|dot| dot.actor.0.to_be_bytes().into_iter().chain(dot.ctr.to_be_bytes())).collect()
 }
 
 /// A vector from its bytes.
 #[must_use]
-pub(super) fn read_vv(bytes: &[u8]) -> Option<Vv> {
+pub(crate) fn read_vv(bytes: &[u8]) -> Option<Vv> {
     let dot = |entry: &[u8]| {
         let (actor, ctr) = entry.split_at_checked(4)?;
         let actor = ActorId(u32::from_be_bytes(actor.try_into().ok()?));
@@ -116,7 +116,7 @@ pub(super) fn read_vv(bytes: &[u8]) -> Option<Vv> {
 }
 
 /// The columns of a row read by statement, in the order of `LEDGER`.
-pub(super) fn of_row(row: &tokio_postgres::Row, first: usize) -> Option<LedgerEntry> {
+pub(crate) fn of_row(row: &tokio_postgres::Row, first: usize) -> Option<LedgerEntry> {
     let fp: Vec<u8> = row.try_get(first + 2).ok()?;
     Some(LedgerEntry {
         seq: row.try_get::<_, i64>(first).ok()?.cast_unsigned(),
@@ -132,7 +132,7 @@ pub(super) fn of_row(row: &tokio_postgres::Row, first: usize) -> Option<LedgerEn
 
 /// The partition of a key: Kafka's murmur2, as its own producers choose it (topic-2).
 #[must_use]
-pub(super) fn partition(key: &Bytes, partitions: u32) -> i32 {
+pub(crate) fn partition(key: &Bytes, partitions: u32) -> i32 {
     const M: u32 = 0x5bd1_e995;
     let mut hash = 0x9747_b28c ^ u32::try_from(key.len()).unwrap_or(u32::MAX);
     let mut words = key.chunks_exact(4);

@@ -2,10 +2,10 @@
 //! per column, unnested by the server. Batches have no statistics, so joins are by index (session
 //! settings in `rows`).
 
-use super::catalog::{Column, Table};
-use super::client::quoted;
-use super::values::Native;
-use super::wire::cursor::Malformed;
+use super::super::client::catalog::{Column, Table};
+use super::super::client::quoted;
+use super::super::values::Native;
+use super::super::wire::cursor::Malformed;
 use crate::event::Value;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::error::Error;
@@ -13,7 +13,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// A column's expression in the form `read` understands.
 #[must_use]
-pub(super) fn readable(column: &Column, alias: &str) -> String {
+pub(crate) fn readable(column: &Column, alias: &str) -> String {
     let name = format!("{alias}.{}", quoted(&column.name));
     if column.native.has_binary() { name } else { printed(&name) }
 }
@@ -25,12 +25,12 @@ fn printed(expression: &str) -> String {
 }
 
 /// Reads a value that was selected by `readable`.
-pub(super) fn read(native: &Native, bytes: Bytes) -> Result<Value, Malformed> {
+pub(crate) fn read(native: &Native, bytes: Bytes) -> Result<Value, Malformed> {
     if native.has_binary() { native.read_binary(bytes) } else { native.read_text(bytes) }
 }
 
 /// The statements of one table.
-pub(super) struct Texts {
+pub(crate) struct Texts {
     /// Rows of keys, locked; the number of the key, place and part of the table, then the columns.
     pub lock: String,
     /// The same without locks.
@@ -50,7 +50,7 @@ pub(super) struct Texts {
 impl Texts {
     /// For a table and the schema of the ledger.
     #[must_use]
-    pub(super) fn new(table: &Table, ledger_schema: &str) -> Self {
+    pub(crate) fn new(table: &Table, ledger_schema: &str) -> Self {
         let t = table.quoted();
         let keys = unnest(table.key_columns(), 1);
         let key_names = names(table.key_columns().count());
@@ -141,14 +141,14 @@ fn same(table: &Table) -> String {
 
 /// One column of a batch, as an array of the type it is sent as.
 #[derive(Debug)]
-pub(super) struct Sent<'a> {
+pub(crate) struct Sent<'a> {
     native: &'a Native,
     values: Vec<&'a Value>,
 }
 
 impl<'a> Sent<'a> {
     /// Of these values.
-    pub(super) fn new(column: &'a Column, values: impl Iterator<Item = &'a Value>) -> Self {
+    pub(crate) fn new(column: &'a Column, values: impl Iterator<Item = &'a Value>) -> Self {
         Sent { native: &column.native, values: values.collect() }
     }
 }
@@ -184,7 +184,7 @@ impl ToSql for Sent<'_> {
 }
 
 /// A column of an answer, as it came.
-pub(super) struct Raw<'a>(pub Option<&'a [u8]>);
+pub(crate) struct Raw<'a>(pub Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {

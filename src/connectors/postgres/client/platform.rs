@@ -1,19 +1,19 @@
 //! The platform as the rest of the program sees it: its schema, opening it for a dataset, removing
 //! what was made there.
 
+use super::super::config::Checked;
+use super::super::position::{read_lsn, write_lsn};
+use super::super::reader::LogReader;
+use super::super::reader::changes::{Collection, Tables, no_identity};
+use super::super::rows::Sink;
+use super::super::rows::ledger;
+use super::super::snapshot::TableSnapshot;
+use super::super::wire::connection::Connection;
+use super::super::wire::pump::Pump;
 use super::catalog::Table;
-use super::changes::{Collection, Tables, no_identity};
 use super::check;
-use super::client::{Session, quoted};
-use super::config::Checked;
-use super::ledger;
-use super::position::{read_lsn, write_lsn};
-use super::reader::LogReader;
-use super::rows::Sink;
 use super::setup::{Setup, Slot, identify};
-use super::snapshot::TableSnapshot;
-use super::wire::connection::Connection;
-use super::wire::pump::Pump;
+use super::{Session, quoted};
 use crate::connectors::contract::{
     CollectionNo, Connector, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };
@@ -24,17 +24,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A configured Postgres.
-pub(super) struct Postgres {
+pub(crate) struct Postgres {
     config: Arc<Checked>,
 }
 
 /// Checks the settings and makes the connector.
-pub(super) fn open(settings: serde_json::Value, platform: &str) -> Result<Box<dyn Connector>> {
+pub(crate) fn open(settings: serde_json::Value, platform: &str) -> Result<Box<dyn Connector>> {
     Ok(Box::new(Postgres { config: Arc::new(Checked::parse(settings, platform)?) }))
 }
 
 /// A Postgres opened for one dataset.
-pub(super) struct PostgresLog {
+pub(crate) struct PostgresLog {
     config: Arc<Checked>,
     dataset: String,
     tables: Arc<Tables>,

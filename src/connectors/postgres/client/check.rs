@@ -1,16 +1,16 @@
 //! What `doctor` can know before anything runs: versions, settings, rights, replica identity.
 
+use super::super::config::Checked;
+use super::super::failure;
+use super::super::reader::changes::no_identity;
 use super::catalog::Table;
-use super::changes::no_identity;
-use super::client::{Session, literal};
-use super::config::Checked;
-use super::failure;
+use super::{Session, literal};
 use crate::connectors::contract::{Finding, Place};
 use crate::runtime::error::{Code, Error, Result};
 
 /// An error as a finding that stops the work.
 #[must_use]
-pub(super) fn of_error(error: &Error) -> Finding {
+pub(crate) fn of_error(error: &Error) -> Finding {
     let place: Vec<String> = error.at.iter().map(|(what, place)| format!("{what} {place}")).collect();
     let place = if place.is_empty() { String::new() } else { format!(" ({})", place.join(", ")) };
     Finding { code: error.code.as_str(), fatal: true, text: format!("{}{place}", error.doing) }
@@ -18,7 +18,7 @@ pub(super) fn of_error(error: &Error) -> Finding {
 
 /// A table that is not there.
 #[must_use]
-pub(super) fn missing(place: &Place) -> Finding {
+pub(crate) fn missing(place: &Place) -> Finding {
     let text = format!(
         "collection {}: the table is not there, or the user may not see it; create it, or name it with on: {{ table: schema.name }}",
         place.name
@@ -31,7 +31,7 @@ fn settings(fatal: bool, text: String) -> Finding {
 }
 
 /// The server's version, settings and the user's rights.
-pub(super) async fn server(session: &Session) -> Result<Vec<Finding>> {
+pub(crate) async fn server(session: &Session) -> Result<Vec<Finding>> {
     let statement = "SELECT current_setting('server_version_num'), current_setting('wal_level'),
         current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots),
         current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication),
@@ -97,7 +97,7 @@ pub(super) async fn server(session: &Session) -> Result<Vec<Finding>> {
 }
 
 /// A table's rights, identity and columns.
-pub(super) async fn table(session: &Session, table: &Table, config: &Checked) -> Result<Vec<Finding>> {
+pub(crate) async fn table(session: &Session, table: &Table, config: &Checked) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     if table.identity == b'n' {
         found.push(of_error(&no_identity(&table.shown())));
@@ -135,7 +135,7 @@ pub(super) async fn table(session: &Session, table: &Table, config: &Checked) ->
 }
 
 /// A slot that is in danger.
-pub(super) async fn slot(session: &Session, name: &str) -> Result<Vec<Finding>> {
+pub(crate) async fn slot(session: &Session, name: &str) -> Result<Vec<Finding>> {
     let statement = format!("SELECT wal_status FROM pg_replication_slots WHERE slot_name = {}", literal(name));
     Ok(match session.text(&statement).await?.as_str() {
         "lost" => vec![Finding {

@@ -1,6 +1,11 @@
 //! A connection for statements: the general client with this platform's encryption and the session
 //! settings that give each value one text form. The connection ends with its `Session`.
 
+pub(crate) mod catalog;
+pub(crate) mod check;
+pub(crate) mod platform;
+pub(crate) mod setup;
+
 use super::config::{Checked, Host, SslMode};
 use super::failure;
 use super::wire::connection::SESSION;
@@ -14,14 +19,14 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// A connection and the task that drives it.
-pub(super) struct Session {
+pub(crate) struct Session {
     client: Client,
     _task: JoinSet<()>,
 }
 
 impl Session {
     /// Connects and sets the session up.
-    pub(super) async fn open(config: &Checked) -> Result<Self> {
+    pub(crate) async fn open(config: &Checked) -> Result<Self> {
         let mut general = tokio_postgres::Config::new();
         match &config.host {
             Host::Tcp(name) => general.host(name),
@@ -58,7 +63,7 @@ impl Session {
     }
 
     /// The one text of a query with one row of one column, empty if there is no row.
-    pub(super) async fn text(&self, statement: &str) -> Result<String> {
+    pub(crate) async fn text(&self, statement: &str) -> Result<String> {
         let messages = self.client.simple_query(statement).await.map_err(failure::of)?;
         let found = messages.iter().find_map(|m| match m {
             tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
@@ -84,12 +89,12 @@ impl std::ops::DerefMut for Session {
 
 /// A name in a statement.
 #[must_use]
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text in a statement.
 #[must_use]
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     postgres_protocol::escape::escape_literal(text)
 }

@@ -1,25 +1,30 @@
 //! Locks rows and reads what stands there (sink-1, sink-2). What is done with them is decided
 //! elsewhere and carried out in `write`.
 
-use super::changes::{Collection, Tables};
+pub(crate) mod ledger;
+pub(crate) mod norm;
+pub(crate) mod sql;
+pub(crate) mod write;
+
 use super::client::{Session, quoted};
 use super::config::Checked;
+use super::failure;
 use super::position::read_lsn;
-use super::sql::{Raw, Sent, Texts, read};
-use super::write::Batch;
-use super::{failure, ledger};
+use super::reader::changes::{Collection, Tables};
 use crate::connectors::contract::{CollectionNo, Locked, Rows, Seen};
 use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Row, Value};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
+use sql::{Raw, Sent, Texts, read};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
+use write::Batch;
 
 /// A writer with a connection of its own.
-pub(super) struct Sink {
+pub(crate) struct Sink {
     session: Session,
     tables: Arc<Tables>,
     prepared: HashMap<CollectionNo, Arc<Statements>>,
@@ -28,7 +33,7 @@ pub(super) struct Sink {
 }
 
 /// Statements of one collection, prepared.
-pub(super) struct Statements {
+pub(crate) struct Statements {
     pub(super) lock: Statement,
     pub(super) read: Statement,
     pub(super) exist: Statement,
@@ -52,7 +57,7 @@ type Parameter<'a> = &'a (dyn ToSql + Sync);
 impl Sink {
     /// Connects. Locks are waited for only where an insert meets another one, and less long than
     /// the server takes to look for a deadlock (sink-2).
-    pub(super) async fn open(config: &Checked, tables: Arc<Tables>) -> Result<Self> {
+    pub(crate) async fn open(config: &Checked, tables: Arc<Tables>) -> Result<Self> {
         let session = Session::open(config).await?;
         // Batches are arrays, of which the planner knows nothing: joins go through the index.
         let settings =
@@ -113,7 +118,7 @@ impl Sink {
 }
 
 /// The key columns of a batch of keys, one vector per column.
-pub(super) fn key_values(collection: &Collection, keys: &[Key]) -> Result<Vec<Vec<Value>>> {
+pub(crate) fn key_values(collection: &Collection, keys: &[Key]) -> Result<Vec<Vec<Value>>> {
     let mut columns: Vec<Vec<Value>> = collection.table.key_columns().map(|_| Vec::with_capacity(keys.len())).collect();
     for key in keys {
         let values = collection.table.read_key(key).map_err(|e| {
@@ -125,12 +130,12 @@ pub(super) fn key_values(collection: &Collection, keys: &[Key]) -> Result<Vec<Ve
 }
 
 /// As parameters.
-pub(super) fn sent<'a>(collection: &'a Collection, columns: &'a [Vec<Value>]) -> Vec<Sent<'a>> {
+pub(crate) fn sent<'a>(collection: &'a Collection, columns: &'a [Vec<Value>]) -> Vec<Sent<'a>> {
     collection.table.key_columns().zip(columns).map(|(column, values)| Sent::new(column, values.iter())).collect()
 }
 
 /// By number of the key, from 0: rows that an answer to `lock` or `read` holds.
-pub(super) fn read_rows(collection: &Collection, answer: &[tokio_postgres::Row]) -> Result<HashMap<usize, Row>> {
+pub(crate) fn read_rows(collection: &Collection, answer: &[tokio_postgres::Row]) -> Result<HashMap<usize, Row>> {
     let unreadable = |text: String| Error::new(Code::SchemaUnsupported, text).at("table", collection.table.shown());
     let one = |row: &tokio_postgres::Row| {
         let mut values = Vec::with_capacity(collection.table.fields.len());

@@ -2,11 +2,11 @@
 //! a sink has put into the log. A table that is not as it was when the platform was opened stops the
 //! reader at its place; nothing is guessed.
 
-use super::catalog::Table;
-use super::ledger;
-use super::values::Native;
-use super::wire::cursor::Malformed;
-use super::wire::pgoutput::{Column, Message, Oid, Old, Relation, Tuple};
+use super::super::client::catalog::Table;
+use super::super::rows::ledger;
+use super::super::values::Native;
+use super::super::wire::cursor::Malformed;
+use super::super::wire::pgoutput::{Column, Message, Oid, Old, Relation, Tuple};
 use crate::connectors::contract::{Change, CollectionNo};
 use crate::event::{Fp, Key, Row, Value};
 use crate::runtime::error::{Code, Error, Result};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// The collections of a dataset and where they lie.
 #[derive(Clone, Debug)]
-pub(super) struct Tables {
+pub(crate) struct Tables {
     /// The schema of the ledger.
     pub ledger_schema: String,
     /// By collection number: the name in the ledger, partitions, table.
@@ -24,7 +24,7 @@ pub(super) struct Tables {
 
 /// One collection.
 #[derive(Clone, Debug)]
-pub(super) struct Collection {
+pub(crate) struct Collection {
     /// Its name in the ledger.
     pub ledger_name: String,
     /// How many partitions its topics have.
@@ -35,7 +35,7 @@ pub(super) struct Collection {
 
 impl Tables {
     /// The collection of a number.
-    pub(super) fn get(&self, no: CollectionNo) -> Result<&Collection> {
+    pub(crate) fn get(&self, no: CollectionNo) -> Result<&Collection> {
         self.list
             .get(usize::from(no))
             .ok_or_else(|| Error::new(Code::Unexpected, format!("there is no collection {no}")))
@@ -59,7 +59,7 @@ enum Bound {
 
 /// Translates messages; remembers the tables the log has described.
 #[derive(Debug)]
-pub(super) struct Translator {
+pub(crate) struct Translator {
     tables: Arc<Tables>,
     relations: HashMap<Oid, Bound>,
 }
@@ -67,12 +67,12 @@ pub(super) struct Translator {
 impl Translator {
     /// Knows no relation yet.
     #[must_use]
-    pub(super) fn new(tables: Arc<Tables>) -> Self {
+    pub(crate) fn new(tables: Arc<Tables>) -> Self {
         Translator { tables, relations: HashMap::new() }
     }
 
     /// Takes notice of a table.
-    pub(super) fn relation(&mut self, relation: &Relation) -> Result<()> {
+    pub(crate) fn relation(&mut self, relation: &Relation) -> Result<()> {
         let is = |name: &str| relation.namespace == self.tables.ledger_schema && relation.name == name;
         let found = self.tables.list.iter().position(|c| {
             let t = &c.table;
@@ -103,7 +103,7 @@ impl Translator {
     }
 
     /// Adds the changes a message makes.
-    pub(super) fn changes(&self, message: &Message, into: &mut Vec<Change>) -> Result<()> {
+    pub(crate) fn changes(&self, message: &Message, into: &mut Vec<Change>) -> Result<()> {
         match message {
             Message::Insert(oid, new) => self.row(*oid, None, Some(new), into),
             Message::Update(oid, old, new) => self.row(*oid, old.as_deref(), Some(new), into),
@@ -181,7 +181,7 @@ impl Translator {
 
 /// A row in the server's text forms, column by column.
 fn printed_row(table: &Table, items: Vec<Value>) -> Result<Row, Malformed> {
-    let read = |(column, item): (&super::catalog::Column, Value)| match item {
+    let read = |(column, item): (&super::super::client::catalog::Column, Value)| match item {
         Value::Text(text) => column.native.read_text(text.as_bytes().clone()),
         _ => Ok(Value::Null),
     };
@@ -275,7 +275,7 @@ fn unreadable(table: &str, cause: Malformed) -> Error {
 
 /// The refusal of read-7, with the statement that repairs it.
 #[must_use]
-pub(super) fn no_identity(table: &str) -> Error {
+pub(crate) fn no_identity(table: &str) -> Error {
     let text = format!(
         "the table has REPLICA IDENTITY NOTHING: deletions would not be seen; run ALTER TABLE {table} REPLICA IDENTITY DEFAULT"
     );

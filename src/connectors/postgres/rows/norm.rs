@@ -1,17 +1,18 @@
 //! What a column makes of a value (norm): the form it has once read back, or the reason why it can
-//! never be held exactly (P8). And the bytes of keys, until `event` has them.
+//! never be held exactly (P8). And the keys of rows, both ways.
 
-use super::catalog::{Column, Table};
-use super::values::Native;
-use super::wire::cursor::{Cursor, Malformed};
-use super::wire::json::{Numbers, canonical};
+use super::super::client::catalog::{Column, Table};
+use super::super::values::Native;
+use super::super::wire::cursor::Malformed;
+use super::super::wire::json::jsonb;
 use crate::event::decimal::Decimal;
-use crate::event::{Key, Row, Text, Type, Value};
-use bytes::{BufMut as _, BytesMut};
+use crate::event::json::{Twice, canonical};
+use crate::event::{Key, Row, Text, Value};
+use crate::runtime::error::Code;
 
 impl Table {
     /// The row as it will be read back.
-    pub(super) fn norm(&self, row: &Row) -> Result<Row, String> {
+    pub(crate) fn norm(&self, row: &Row) -> Result<Row, String> {
         let field = |(i, value): (usize, &Value)| match self.column(i) {
             Some(column) => column.norm(value),
             None => Ok(value.clone()),
@@ -20,25 +21,22 @@ impl Table {
     }
 
     /// The key of a row.
-    pub(super) fn key_of(&self, row: &Row) -> Result<Key, Malformed> {
-        let mut out = BytesMut::new();
-        for &field in &self.schema.key {
-            write_key_field(row.get(field).unwrap_or(&Value::Null), &mut out)?;
-        }
-        Ok(Key(out.freeze()))
+    pub(crate) fn key_of(&self, row: &Row) -> Result<Key, Malformed> {
+        Key::of_row(row, &self.schema).map_err(|e| match e.code {
+            Code::KeyTooLong => Malformed("a key is longer than a key may be (4096 bytes)"),
+            _ => Malformed("a key field is null, or of a type that has no key form"),
+        })
     }
 
     /// The values of a key, in key order.
-    pub(super) fn read_key(&self, key: &Key) -> Result<Vec<Value>, Malformed> {
-        let mut c = Cursor::new(&key.0);
-        let values = self.schema.key_fields().map(|f| read_key_field(&f.ty, &mut c)).collect::<Result<_, _>>()?;
-        if c.remaining() == 0 { Ok(values) } else { Err(Malformed("a key goes on behind its end")) }
+    pub(crate) fn read_key(&self, key: &Key) -> Result<Vec<Value>, Malformed> {
+        key.decode(&self.schema).map_err(|_| Malformed("a key is not of its collection's key type"))
     }
 }
 
 impl Column {
     /// The value as it will be read back.
-    pub(super) fn norm(&self, value: &Value) -> Result<Value, String> {
+    pub(crate) fn norm(&self, value: &Value) -> Result<Value, String> {
         let refuse = |why: &str| Err(format!("column \"{}\" ({}): {why}", self.name, self.sql));
         if value.is_null() {
             return if self.not_null { refuse("must not be null") } else { Ok(Value::Null) };
@@ -78,12 +76,11 @@ fn normal(native: &Native, modifier: i32, value: &Value) -> Result<Value, &'stat
                 _ => {}
             }
         }
-        (Native::Json(jsonb), Value::Json(json)) => {
-            let numbers = if *jsonb { Numbers::Jsonb } else { Numbers::AsWritten };
-            if *jsonb && json.as_str().contains("\\u0000") {
+        (Native::Json(binary), Value::Json(json)) => {
+            if *binary && json.as_str().contains("\\u0000") {
                 return Err("jsonb cannot hold the character U+0000");
             }
-            let text = canonical(json.as_str(), numbers).map_err(|e| e.0)?;
+            let text = if *binary { jsonb(json.as_str())? } else { canonical(json.as_str(), Twice::LastCounts)? };
             return Ok(Value::Json(Text::from(text)));
         }
         (Native::Array(item), Value::Array(items)) => {
@@ -133,75 +130,9 @@ fn fits(decimal: &Decimal, modifier: i32) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn write_key_field(value: &Value, out: &mut BytesMut) -> Result<(), Malformed> {
-    match value {
-        Value::Bool(b) => out.put_u8(u8::from(*b)),
-        Value::Int(i) | Value::Time(i) | Value::Timestamp(i) => write_long(*i, out),
-        Value::Date(d) => write_long(i64::from(*d), out),
-        Value::Text(t) => write_counted(t.as_bytes(), out),
-        Value::Bytes(b) => write_counted(b, out),
-        Value::Uuid(u) => write_counted(uuid::Uuid::from_bytes(*u).to_string().as_bytes(), out),
-        Value::Decimal(d) => write_counted(d.canonical().as_bytes(), out),
-        _ => return Err(Malformed("a key field is null, or of a type that has no key form")),
-    }
-    Ok(())
-}
-
-fn read_key_field(ty: &Type, c: &mut Cursor<'_>) -> Result<Value, Malformed> {
-    let text = |c: &mut Cursor<'_>| {
-        let length = usize::try_from(read_long(c)?).map_err(|_| Malformed("a key"))?;
-        Text::from_utf8(c.take(length)?).map_err(|_| Malformed("a key is not UTF-8"))
-    };
-    Ok(match ty {
-        Type::Bool => Value::Bool(c.u8()? != 0),
-        Type::Int(_) => Value::Int(read_long(c)?),
-        Type::Time => Value::Time(read_long(c)?),
-        Type::Timestamp { .. } => Value::Timestamp(read_long(c)?),
-        Type::Date => Value::Date(i32::try_from(read_long(c)?).map_err(|_| Malformed("a key"))?),
-        Type::Text => Value::Text(text(c)?),
-        Type::Bytes => {
-            let length = usize::try_from(read_long(c)?).map_err(|_| Malformed("a key"))?;
-            Value::Bytes(c.take(length)?)
-        }
-        Type::Uuid => {
-            Value::Uuid(*uuid::Uuid::try_parse(text(c)?.as_str()).map_err(|_| Malformed("a key"))?.as_bytes())
-        }
-        Type::Decimal => Value::Decimal(text(c)?.as_str().parse().map_err(|_| Malformed("a key"))?),
-        _ => return Err(Malformed("a key of a type that has no key form")),
-    })
-}
-
-fn write_counted(bytes: &[u8], out: &mut BytesMut) {
-    write_long(i64::try_from(bytes.len()).unwrap_or(i64::MAX), out);
-    out.put_slice(bytes);
-}
-
-/// Avro's long: zigzag, seven bits a byte.
-fn write_long(number: i64, out: &mut BytesMut) {
-    let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
-    while rest >= 0x80 {
-        out.put_u8(u8::try_from(rest & 0x7f).unwrap_or(0) | 0x80);
-        rest >>= 7;
-    }
-    out.put_u8(u8::try_from(rest).unwrap_or(0));
-}
-
-fn read_long(c: &mut Cursor<'_>) -> Result<i64, Malformed> {
-    let mut sum = 0u64;
-    for shift in (0..70).step_by(7) {
-        let byte = c.u8()?;
-        sum |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Ok((sum >> 1).cast_signed() ^ -(sum & 1).cast_signed());
-        }
-    }
-    Err(Malformed("a key"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn column(native: Native, modifier: i32) -> Column {
         Column { name: "c".into(), ty: 0, native, modifier, not_null: false, sql: "t".into(), always: false }
@@ -225,26 +156,5 @@ mod tests {
         assert!(column(Native::Timestamp(true), 3).norm(&Value::Timestamp(1_500)).is_err());
         let json = column(Native::Json(true), -1).norm(&Value::Json("{\"a\":1e2}".into())).unwrap();
         assert_eq!(json, Value::Json("{\"a\":100}".into()));
-    }
-
-    proptest! {
-        #[test]
-        fn key_fields_are_read_back(int: i64, text in ".{0,12}", bytes: Vec<u8>, uuid: [u8; 16], day: i32) {
-            let values = [
-                (Type::Int(64), Value::Int(int)),
-                (Type::Text, Value::text(&text)),
-                (Type::Bytes, Value::Bytes(bytes.into())),
-                (Type::Uuid, Value::Uuid(uuid)),
-                (Type::Date, Value::Date(day)),
-            ];
-            let mut out = BytesMut::new();
-            values.iter().for_each(|(_, v)| write_key_field(v, &mut out).unwrap());
-            let whole = out.freeze();
-            let mut c = Cursor::new(&whole);
-            for (ty, value) in values {
-                prop_assert_eq!(read_key_field(&ty, &mut c).unwrap(), value);
-            }
-            prop_assert_eq!(c.remaining(), 0);
-        }
     }
 }

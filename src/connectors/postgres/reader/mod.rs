@@ -2,7 +2,8 @@
 //! position (read-3). Streamed transactions wait in a spool until they are committed. Confirms
 //! nothing by itself: only `release` moves the slot (read-5).
 
-use super::changes::{Tables, Translator};
+pub(crate) mod changes;
+
 use super::client::Session;
 use super::config::Checked;
 use super::position::{confirmable, write_lsn};
@@ -15,6 +16,7 @@ use crate::event::Position;
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
+use changes::{Tables, Translator};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,10 +27,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// How long `next` waits before it returns with nothing.
 const IDLE: Duration = Duration::from_secs(1);
 /// Logical messages of this program carry this prefix. They prove nothing: any role can write one.
-pub(super) const PREFIX: &str = "driftless";
+pub(crate) const PREFIX: &str = "driftless";
 
 /// A slot that is being read.
-pub(super) struct LogReader {
+pub(crate) struct LogReader {
     pump: Pump,
     translator: Translator,
     spools: Spools,
@@ -61,7 +63,7 @@ struct Spools {
 impl LogReader {
     /// Reads what the pump brings, behind `from`.
     #[must_use]
-    pub(super) fn new(pump: Pump, tables: Arc<Tables>, config: &Checked, from: Position) -> Self {
+    pub(crate) fn new(pump: Pump, tables: Arc<Tables>, config: &Checked, from: Position) -> Self {
         let spools = Spools {
             limit_bytes: config.spool_bytes,
             folder: config.spool_dir.clone(),

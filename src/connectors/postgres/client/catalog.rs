@@ -1,9 +1,9 @@
 //! What the server says of a table: its columns, how each is read, its key, its replica identity. A
 //! table's form is read once, when the platform is opened; the log is compared with it.
 
-use super::client::{Session, quoted};
-use super::failure;
-use super::values::Native;
+use super::super::failure;
+use super::super::values::Native;
+use super::{Session, quoted};
 use crate::connectors::contract::Place;
 use crate::event::{Field, Schema, SchemaId, Type};
 use crate::runtime::error::{Code, Error, Result};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// A column of a table; generated ones are left out everywhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Column {
+pub(crate) struct Column {
     /// Its name.
     pub name: String,
     /// The number of its type, as the log names it.
@@ -30,7 +30,7 @@ pub(super) struct Column {
 
 /// A table that holds a collection.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Its number.
     pub oid: u32,
     /// Its schema.
@@ -67,7 +67,7 @@ ORDER BY a.attnum";
 
 impl Table {
     /// Reads the table of `place`; `None` if it is not there.
-    pub(super) async fn read(session: &Session, place: &Place) -> Result<Option<Self>> {
+    pub(crate) async fn read(session: &Session, place: &Place) -> Result<Option<Self>> {
         let (namespace, name) = address(place)?;
         let found = session
             .query_opt(
@@ -102,35 +102,35 @@ impl Table {
 
     /// Its full name in statements.
     #[must_use]
-    pub(super) fn quoted(&self) -> String {
+    pub(crate) fn quoted(&self) -> String {
         format!("{}.{}", quoted(&self.namespace), quoted(&self.name))
     }
 
     /// Its full name for people.
     #[must_use]
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         format!("{}.{}", self.namespace, self.name)
     }
 
     /// The column of a field.
     #[must_use]
-    pub(super) fn column(&self, field: usize) -> Option<&Column> {
+    pub(crate) fn column(&self, field: usize) -> Option<&Column> {
         self.columns.get(*self.fields.get(field)?)
     }
 
     /// The columns of the fields, in their order.
-    pub(super) fn field_columns(&self) -> impl Iterator<Item = &Column> {
+    pub(crate) fn field_columns(&self) -> impl Iterator<Item = &Column> {
         self.fields.iter().filter_map(|&i| self.columns.get(i))
     }
 
     /// The columns of the key, in key order.
-    pub(super) fn key_columns(&self) -> impl Iterator<Item = &Column> {
+    pub(crate) fn key_columns(&self) -> impl Iterator<Item = &Column> {
         self.schema.key.iter().filter_map(|&f| self.column(f))
     }
 
     /// Whether every column's binary form is understood.
     #[must_use]
-    pub(super) fn has_binary(&self) -> bool {
+    pub(crate) fn has_binary(&self) -> bool {
         self.columns.iter().all(|c| c.native.has_binary())
     }
 

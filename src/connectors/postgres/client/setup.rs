@@ -1,19 +1,19 @@
 //! What capture needs at the server: publication, slot, and the memory of which server it was. Made
 //! when allowed, compared otherwise; taken away again by `remove`.
 
-use super::changes::Tables;
-use super::client::{Session, literal, quoted};
-use super::config::Checked;
-use super::failure;
-use super::position::{read_lsn, write_lsn};
-use super::wire::connection::Connection;
+use super::super::config::Checked;
+use super::super::failure;
+use super::super::position::{read_lsn, write_lsn};
+use super::super::reader::changes::Tables;
+use super::super::wire::connection::Connection;
+use super::{Session, literal, quoted};
 use crate::connectors::contract::Finding;
 use crate::event::Position;
 use crate::runtime::error::{Code, Error, Result};
 
 /// Which log this is (read-6).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// The cluster's number.
     pub system: String,
     /// Which of its histories.
@@ -22,13 +22,13 @@ pub(super) struct Identity {
 
 /// A slot as it stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     /// Everything below may be gone.
     pub confirmed: u64,
 }
 
 /// The dataset's names and settings, for all that follows.
-pub(super) struct Setup<'a> {
+pub(crate) struct Setup<'a> {
     /// Settings of the platform.
     pub config: &'a Checked,
     /// The dataset.
@@ -41,7 +41,7 @@ impl Setup<'_> {
     }
 
     /// Sees to it that publication and slot are there and are the ones known; returns the slot.
-    pub(super) async fn capture(&self, session: &Session, tables: &Tables, identity: &Identity) -> Result<Slot> {
+    pub(crate) async fn capture(&self, session: &Session, tables: &Tables, identity: &Identity) -> Result<Slot> {
         let level = session.text("SHOW wal_level").await?;
         if level != "logical" {
             let text =
@@ -78,7 +78,7 @@ impl Setup<'_> {
     }
 
     /// Whether a reader may begin behind `from` (read-6). Nothing is ever guessed over.
-    pub(super) async fn admits(&self, session: &Session, slot: &Slot, from: Position) -> Result<()> {
+    pub(crate) async fn admits(&self, session: &Session, slot: &Slot, from: Position) -> Result<()> {
         let now = read_lsn(&session.text("SELECT pg_current_wal_insert_lsn()").await?)?;
         // A transaction read in part must come again as a whole.
         let needed = if from.ordinal == u64::MAX { from.commit } else { from.commit.saturating_sub(1) };
@@ -221,7 +221,7 @@ impl Setup<'_> {
     }
 
     /// Takes away what was made for the dataset. Data stays; what cannot be removed is a finding.
-    pub(super) async fn remove(&self, session: &Session, collections: &[String]) -> Result<Vec<Finding>> {
+    pub(crate) async fn remove(&self, session: &Session, collections: &[String]) -> Result<Vec<Finding>> {
         let s = quoted(&self.config.ledger_schema);
         let (slot, publication) = (self.config.slot_of(self.dataset), self.config.publication_of(self.dataset));
         let names: Vec<String> = collections.iter().map(|c| literal(c)).collect();
@@ -256,7 +256,7 @@ impl Setup<'_> {
 }
 
 /// Asks a replication connection whose log this is.
-pub(super) async fn identify(connection: &mut Connection) -> Result<Identity> {
+pub(crate) async fn identify(connection: &mut Connection) -> Result<Identity> {
     let rows = connection.query("IDENTIFY_SYSTEM").await?;
     let mut cells = rows.into_iter().next().unwrap_or_default().into_iter();
     match (cells.next().flatten(), cells.next().flatten()) {

@@ -2,13 +2,13 @@
 //! batch. If one of them does not do exactly what was planned, the batch is undone and done again row
 //! by row, so that one bad row costs only itself.
 
-use super::changes::Collection;
-use super::failure;
+use super::super::failure;
+use super::super::position::write_lsn;
+use super::super::reader::PREFIX;
+use super::super::reader::changes::Collection;
 use super::ledger;
-use super::position::write_lsn;
-use super::reader::PREFIX;
-use super::rows::{Statements, key_values, read_rows, sent};
 use super::sql::Sent;
+use super::{Statements, key_values, read_rows, sent};
 use crate::connectors::contract::{Act, Locked, Planned, Seen, Written};
 use crate::event::{Canonical, Fp, Key, Position, Value};
 use crate::runtime::error::{Code, Error, Result};
@@ -19,7 +19,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, Transaction};
 
 /// Keys under lock.
-pub(super) struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     pub(super) transaction: Transaction<'a>,
     pub(super) statements: Arc<Statements>,
     pub(super) collection: Collection,
