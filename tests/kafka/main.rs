@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod server;
+mod stock;
 
 use async_trait::async_trait;
 use bytes::Bytes;
