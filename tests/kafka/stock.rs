@@ -420,7 +420,8 @@ fn fill(journal: &mut Journal, columns: &[Column], old: &Arc<Schema>, new: &Arc<
     let (control, after) = journal.version(Key::default(), None);
     journal.valid(None, &control, &after, &Json::Null);
     // Versions that lost a race, each in another way, and the copies that cover them (claim-7).
-    let lost: [(i64, bool, fn(&mut Canonical)); 3] = [
+    type Bend = fn(&mut Canonical);
+    let lost: [(i64, bool, Bend); 3] = [
         (10, false, |late| late.seq -= 1),
         (11, false, |ahead| ahead.seq += 1),
         (12, true, |other_branch| other_branch.prev ^= 0x55),
