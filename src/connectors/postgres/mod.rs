@@ -22,7 +22,7 @@ mod wire;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// This connector's entry in the list.
 pub const DESCRIPTOR: Descriptor = Descriptor {
