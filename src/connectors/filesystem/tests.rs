@@ -1,6 +1,8 @@
 //! The connector against real directories: conditional writes under crashes at every step and under
 //! an application that writes all the time, fences, torn files, links, listings, hints, clean-up.
 
+pub(in crate::connectors) mod conformance;
+
 use super::store::Directory;
 use super::values::Layout;
 use super::wire::stage::Step;

@@ -13,7 +13,7 @@ mod values;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// This connector's entry in the list.
 pub const DESCRIPTOR: Descriptor = Descriptor {

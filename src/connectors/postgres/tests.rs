@@ -2,6 +2,7 @@
 //! process, one database per test.
 
 mod capture;
+pub(in crate::connectors) mod conformance;
 mod refusals;
 mod server;
 mod sink;

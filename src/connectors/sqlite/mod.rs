@@ -13,7 +13,7 @@ mod values;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::contract::{Abilities, Capture, Descriptor, Guarantee};
 

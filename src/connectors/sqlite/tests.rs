@@ -1,5 +1,7 @@
 //! What the connector does to real SQLite files, with an application that writes beside it.
 
+pub(in crate::connectors) mod conformance;
+
 use super::DESCRIPTOR;
 use crate::connectors::contract::*;
 use crate::event::decimal::Decimal;
