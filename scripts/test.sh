@@ -29,7 +29,8 @@ step "formatting" cargo fmt --check
 step "shell scripts parse" scripts_parse
 step "docker-compose.yml is valid" compose
 step "lints" cargo clippy --all-targets -- -D warnings
-step "tests" cargo test --no-fail-fast
+step "tests, with the simulation" cargo test --no-fail-fast
+step "mutants: each guard taken out is missed" cargo test --features mutants --test simulation every_guard
 
 printf '\n== summary\n'
 printf '%s\n' "${steps[@]}"

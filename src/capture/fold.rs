@@ -149,6 +149,7 @@ impl Fold {
             return None;
         }
         let idx = u32::try_from(at.ordinal).unwrap_or(u32::MAX);
+        // read-4: a proposal names its transaction and its place in it.
         let place = Some(Txn { id: txn.commit, idx });
         Some(self.propose(image, at, place, txn.time_ms, now_ms, stamp))
     }

@@ -325,7 +325,8 @@ impl Owned<'_> {
     /// Writes a checkpoint; returns the position the source may discard up to, if it moved.
     pub async fn checkpoint(&mut self) -> Result<Option<Position>> {
         self.marked_ms = self.capture.clock.now_ms();
-        // read-13: never while re-reading, and only for positions whose proposals are acknowledged.
+        // read-13, P3: never while re-reading, and only for positions whose proposals are acknowledged
+        // (P1, claim-3).
         if guard!("read-13", self.fold.rereading(self.through)) {
             return Ok(None);
         }

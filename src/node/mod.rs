@@ -1,6 +1,6 @@
 //! One process at work: from a checked configuration to running loops, and what it tells of itself.
-//! All state is in the log and on the platforms, so a node may die at any point: the next one takes
-//! over from there. It decides nothing about data; it opens, wires and watches.
+//! All state is in the log and on the platforms, so a node may die at any point (P10): the next one
+//! takes over from there. It decides nothing about data; it opens, wires and watches.
 
 pub mod board;
 pub mod dataset;

@@ -1,5 +1,5 @@
 //! The decision of what a record is: pure, one writer per partition (claim-9), a function of its
-//! input prefix alone (resolve-3). No clock, no I/O, no task. `step` decides, `PartState::fold` takes
+//! input prefix alone (resolve-3, P7). No clock, no I/O, no task. `step` decides, `PartState::fold` takes
 //! over what was decided, so that state = fold(D) by construction (resolve-12).
 
 pub mod policy;

@@ -83,6 +83,7 @@ impl Topics {
     /// The partition of a key, the same in all topics of the collection (topic-2).
     #[must_use]
     pub fn of(&self, key: &Key) -> u32 {
+        // One key, one partition: so its records keep their order (P6).
         (murmur2(&key.0) & 0x7fff_ffff) % self.partitions.max(1)
     }
 

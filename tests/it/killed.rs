@@ -1,4 +1,4 @@
-//! SIGKILL at any time loses nothing. Three writers note every write with a unique token and the
+//! SIGKILL at any time loses nothing (P10). Three writers note every write with a unique token and the
 //! token it displaced; afterwards every write is there, was knowingly overwritten, or is a logged loser.
 
 use super::verbs::{Process, typed, until};

@@ -1,4 +1,4 @@
-//! What any release wrote, this release reads. `<version>/<kind>.bin` is a message as it stands in a
+//! What any release wrote, this release reads (P9). `<version>/<kind>.bin` is a message as it stands in a
 //! topic, `.txt` what is in it; `schemas.jsonl` has the schemas, one a line, by the number of the line.
 //! Files of released versions are never changed. A kind without a file gets one, and the test fails
 //! until it was looked at and committed.

@@ -187,6 +187,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("claim-4", Expect::Caught, &[]),
     mutant("promote", Expect::Caught, &[]),
     mutant("under-claim", Expect::Caught, &[]),
+    // P5
     mutant("sink-1", Expect::Caught, &[]),
     mutant("sink-3", Expect::Caught, &[]),
     mutant("sink-3-newest", Expect::Caught, &[]),
@@ -197,11 +198,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("read-6", Expect::Caught, &[]),
     mutant("who-5", Expect::Caught, &[]),
     mutant("read-12", Expect::Caught, &[]),
+    // P3
     mutant("read-13", Expect::Caught, &[]),
+    // P1, claim-3
     mutant("checkpoint-after-acks", Expect::Caught, &[]),
+    // resolve-7
     mutant("conflict-log", Expect::Caught, &[]),
     mutant("own-unseen", Expect::Caught, &[]),
+    // read-2
     mutant("before-known", Expect::Caught, &[]),
+    // resolve-4
     mutant("mark-after-acks", Expect::Caught, &[]),
     mutant("claim-7", Expect::Caught, &[]),
     mutant("agent-2", Expect::Caught, &[]),
@@ -210,6 +216,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
+    // read-2: what rows contain must be in the log behind the first position
     mutant("reader-first", Expect::Caught, &[]),
     mutant(
         "copies-first",

@@ -76,6 +76,7 @@ async fn a_server_that_is_not_there_is_tried_again() {
     assert_eq!(findings[0].code, "source_unreachable");
 }
 
+/// read-7
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() {
     let db = Db::new("CREATE TABLE item (id int); CREATE TABLE silent (id int PRIMARY KEY); ALTER TABLE silent REPLICA IDENTITY NOTHING; CREATE TABLE floating (id float8 PRIMARY KEY)").await;
