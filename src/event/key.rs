@@ -62,3 +62,28 @@ impl fmt::Debug for Key {
         write!(f, "{}", self.0.escape_ascii())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Field, Type};
+
+    /// topic-2: the bytes choose the partition, so they never change.
+    #[test]
+    fn keys_are_frozen() {
+        let types = [Type::Int(64), Type::Text, Type::Uuid, Type::Bool];
+        let field = |ty: &Type| Field { name: format!("{ty:?}").into(), ty: ty.clone(), nullable: false };
+        let schema = Schema {
+            id: Default::default(),
+            name: "t".into(),
+            fields: types.iter().map(field).collect(),
+            key: vec![1, 0, 2, 3],
+        };
+        let values = [Value::text("ab"), Value::Int(-65), Value::Uuid([0x0a; 16]), Value::Bool(true)];
+        let key = Key::encode(&values, &schema).unwrap();
+        assert_eq!(&key.0[..], b"\x04ab\x81\x01\x480a0a0a0a-0a0a-0a0a-0a0a-0a0a0a0a0a0a\x01");
+        assert_eq!(key.decode(&schema).unwrap(), values);
+        let row = Row(vec![values[1].clone(), values[0].clone(), values[2].clone(), values[3].clone()]);
+        assert_eq!(Key::of_row(&row, &schema).unwrap(), key);
+    }
+}

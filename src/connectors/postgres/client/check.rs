@@ -49,24 +49,7 @@ pub(crate) async fn server(session: &Session) -> Result<Vec<Finding>> {
             text: "the server is older than Postgres 14; upgrade it".into(),
         });
     }
-    if text(1) != "logical" {
-        found.push(settings(
-            true,
-            format!("wal_level is {}; set wal_level = logical and restart the server (needed to capture)", text(1)),
-        ));
-    }
-    if row.get::<_, i64>(2) < 2 {
-        found.push(settings(false, "fewer than 2 replication slots are free; raise max_replication_slots (a first copy takes one more for a moment)".into()));
-    }
-    if row.get::<_, i64>(3) < 2 {
-        found.push(settings(false, "fewer than 2 senders are free; raise max_wal_senders".into()));
-    }
-    if text(4) != "on" {
-        found.push(settings(false, "track_commit_timestamp is off: a first copy knows no times of rows, and bootstrap: latest-wins cannot compare them".into()));
-    }
-    if text(5) == "-1" {
-        found.push(settings(false, "max_slot_wal_keep_size is unlimited: while driftless is away the server keeps its log until the disk is full; set a budget that fits the longest pause".into()));
-    }
+    found.extend(log_settings(&row));
     let user = text(10);
     if row.get::<_, Option<bool>>(6) != Some(true) {
         let text = format!("user {user} may not replicate (needed to capture); run ALTER ROLE \"{user}\" REPLICATION");
@@ -94,6 +77,31 @@ pub(crate) async fn server(session: &Session) -> Result<Vec<Finding>> {
         found.push(Finding { code: Code::SourceDenied.as_str(), fatal: false, text });
     }
     Ok(found)
+}
+
+/// The settings that capture depends on, from the row that `server` reads.
+fn log_settings(row: &tokio_postgres::Row) -> Vec<Finding> {
+    let text = |i: usize| row.get::<_, String>(i);
+    let mut found = Vec::new();
+    if text(1) != "logical" {
+        found.push(settings(
+            true,
+            format!("wal_level is {}; set wal_level = logical and restart the server (needed to capture)", text(1)),
+        ));
+    }
+    if row.get::<_, i64>(2) < 2 {
+        found.push(settings(false, "fewer than 2 replication slots are free; raise max_replication_slots (a first copy takes one more for a moment)".into()));
+    }
+    if row.get::<_, i64>(3) < 2 {
+        found.push(settings(false, "fewer than 2 senders are free; raise max_wal_senders".into()));
+    }
+    if text(4) != "on" {
+        found.push(settings(false, "track_commit_timestamp is off: a first copy knows no times of rows, and bootstrap: latest-wins cannot compare them".into()));
+    }
+    if text(5) == "-1" {
+        found.push(settings(false, "max_slot_wal_keep_size is unlimited: while driftless is away the server keeps its log until the disk is full; set a budget that fits the longest pause".into()));
+    }
+    found
 }
 
 /// A table's rights, identity and columns.

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-pub(super) struct Server {
+pub(crate) struct Server {
     pub port: u16,
     pub folder: String,
     _child: Child,
@@ -66,7 +66,7 @@ rm -rf "$D"
 "#;
 
 impl Server {
-    pub(super) fn start(extra: &str) -> Server {
+    pub(crate) fn start(extra: &str) -> Server {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let root = std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
         let mut command = Command::new(if root { "runuser" } else { "sh" });
@@ -83,12 +83,12 @@ impl Server {
         Server { port, folder, _stdin: child.stdin.take().unwrap(), _child: child }
     }
 
-    pub(super) fn shared() -> &'static Server {
+    pub(crate) fn shared() -> &'static Server {
         static SERVER: OnceLock<Server> = OnceLock::new();
         SERVER.get_or_init(|| Server::start(""))
     }
 
-    pub(super) fn settings(&self, database: &str) -> Json {
+    pub(crate) fn settings(&self, database: &str) -> Json {
         json!({"host": self.folder, "port": self.port, "user": "postgres", "database": database, "heartbeat-s": 1})
     }
 }
@@ -104,7 +104,7 @@ fn binaries() -> String {
 }
 
 /// One test's database, and a dataset in it.
-pub(super) struct Db {
+pub(crate) struct Db {
     pub server: &'static Server,
     pub settings: Json,
     pub dataset: String,
@@ -112,7 +112,7 @@ pub(super) struct Db {
 }
 
 impl Db {
-    pub(super) async fn new(setup: &str) -> Db {
+    pub(crate) async fn new(setup: &str) -> Db {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let server = Server::shared();
         let name = format!("t{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -124,60 +124,60 @@ impl Db {
         Db { server, settings, dataset: name, sql }
     }
 
-    pub(super) async fn run(&self, statement: &str) {
+    pub(crate) async fn run(&self, statement: &str) {
         self.sql.batch_execute(statement).await.unwrap();
     }
 
-    pub(super) fn connector(&self) -> Box<dyn Connector> {
+    pub(crate) fn connector(&self) -> Box<dyn Connector> {
         platform::open(self.settings.clone(), "here").unwrap()
     }
 
-    pub(super) fn place(name: &str) -> Place {
+    pub(crate) fn place(name: &str) -> Place {
         Place { name: name.into(), on: json!({}), schema: None, partitions: 6 }
     }
 
-    pub(super) fn scope(&self, tables: &[&str]) -> Scope {
+    pub(crate) fn scope(&self, tables: &[&str]) -> Scope {
         Scope { dataset: self.dataset.clone(), collections: tables.iter().map(|t| Db::place(t)).collect() }
     }
 
-    pub(super) async fn open(&self, tables: &[&str]) -> Box<dyn LogPlatform> {
+    pub(crate) async fn open(&self, tables: &[&str]) -> Box<dyn LogPlatform> {
         log(self.connector().open(&self.scope(tables)).await.unwrap())
     }
 
     /// A platform and a reader from now on.
-    pub(super) async fn reading(&self, tables: &[&str]) -> (Box<dyn LogPlatform>, Box<dyn Reader>) {
+    pub(crate) async fn reading(&self, tables: &[&str]) -> (Box<dyn LogPlatform>, Box<dyn Reader>) {
         let platform = self.open(tables).await;
         let from = platform.position().await.unwrap();
         let reader = platform.reader(from).await.unwrap();
         (platform, reader)
     }
 
-    pub(super) async fn schema(&self, table: &str) -> Schema {
+    pub(crate) async fn schema(&self, table: &str) -> Schema {
         self.connector().schema(&Db::place(table)).await.unwrap().unwrap()
     }
 
-    pub(super) async fn confirmed(&self) -> u64 {
+    pub(crate) async fn confirmed(&self) -> u64 {
         let slot = Checked::parse(self.settings.clone(), "here").unwrap().slot_of(&self.dataset);
         let query = format!("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{slot}'");
         super::super::position::read_lsn(&self.sql.text(&query).await.unwrap()).unwrap()
     }
 }
 
-pub(super) async fn session(settings: Json) -> Session {
+pub(crate) async fn session(settings: Json) -> Session {
     Session::open(&Checked::parse(settings, "here").unwrap()).await.unwrap()
 }
 
-pub(super) fn log(opened: Opened) -> Box<dyn LogPlatform> {
+pub(crate) fn log(opened: Opened) -> Box<dyn LogPlatform> {
     match opened {
         Opened::Log(platform) => platform,
         Opened::Hint(_) => panic!("a log platform was expected"),
     }
 }
 
-pub(super) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Reads until `enough` says so.
-pub(super) async fn read_until(
+pub(crate) async fn read_until(
     reader: &mut dyn Reader,
     enough: impl Fn(&[Transaction]) -> bool,
 ) -> (Vec<Transaction>, Position) {
@@ -195,7 +195,7 @@ pub(super) async fn read_until(
 }
 
 /// Reads that many changes.
-pub(super) async fn read(reader: &mut dyn Reader, count: usize) -> Vec<Change> {
+pub(crate) async fn read(reader: &mut dyn Reader, count: usize) -> Vec<Change> {
     let (found, _) = read_until(reader, |t| t.iter().map(|t| t.changes.len()).sum::<usize>() >= count).await;
     let changes: Vec<Change> = found.into_iter().flat_map(|t| t.changes).collect();
     assert_eq!(changes.len(), count, "{changes:?}");
@@ -203,7 +203,7 @@ pub(super) async fn read(reader: &mut dyn Reader, count: usize) -> Vec<Change> {
 }
 
 /// The first error of a reader.
-pub(super) async fn read_error(reader: &mut dyn Reader) -> crate::runtime::error::Error {
+pub(crate) async fn read_error(reader: &mut dyn Reader) -> crate::runtime::error::Error {
     let reading = async {
         loop {
             if let Err(error) = reader.next(BatchLimit::default()).await {
@@ -215,13 +215,13 @@ pub(super) async fn read_error(reader: &mut dyn Reader) -> crate::runtime::error
 }
 
 /// Waits until a query answers with `wanted`.
-pub(super) async fn until(sql: &Session, query: &str, wanted: &str) {
+pub(crate) async fn until(sql: &Session, query: &str, wanted: &str) {
     let waiting = async { while sql.text(query).await.unwrap() != wanted {} };
     tokio::time::timeout(LONG, waiting).await.unwrap_or_else(|_| panic!("{query} never became {wanted}"));
 }
 
 /// Everything a snapshot holds.
-pub(super) async fn copy(snapshot: &mut dyn Snapshot) -> Vec<Copied> {
+pub(crate) async fn copy(snapshot: &mut dyn Snapshot) -> Vec<Copied> {
     let mut all = Vec::new();
     while let Some(rows) = snapshot.next(BatchLimit { rows_max: 100, bytes_max: 1 << 20 }).await.unwrap() {
         all.extend(rows);
@@ -230,14 +230,14 @@ pub(super) async fn copy(snapshot: &mut dyn Snapshot) -> Vec<Copied> {
 }
 
 /// The refusal of a call that must not succeed.
-pub(super) fn refused<T>(result: Result<T>) -> crate::runtime::error::Error {
+pub(crate) fn refused<T>(result: Result<T>) -> crate::runtime::error::Error {
     match result {
         Ok(_) => panic!("it was not refused"),
         Err(error) => error,
     }
 }
 
-pub(super) fn row(change: &Change) -> (&Key, Option<&Row>) {
+pub(crate) fn row(change: &Change) -> (&Key, Option<&Row>) {
     match change {
         Change::Row { key, after, .. } => (key, after.as_deref()),
         other => panic!("a row was expected: {other:?}"),
