@@ -6,7 +6,7 @@ pub mod decide;
 pub mod knowledge;
 
 use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};
-use crate::event::{ActorId, Canonical, Fp, Key, Link, Position, Record, Validity};
+use crate::event::{ActorId, Canonical, Fp, Key, LedgerEntry, Link, Position, Record, Validity};
 use crate::guard;
 use crate::ledger::pending::{Pending, Why};
 use crate::runtime::clock::Clock;
@@ -189,25 +189,24 @@ impl Applying<'_> {
     }
 
     /// sink-1: what the ledger says is done is dropped before any lock is taken.
-    async fn without_replays(&mut self, mut versions: Vec<Arc<Canonical>>) -> Result<Vec<Arc<Canonical>>> {
+    async fn without_replays(&mut self, versions: Vec<Arc<Canonical>>) -> Result<Vec<Arc<Canonical>>> {
         if versions.is_empty() {
             return Ok(versions);
         }
         let keys: Vec<Key> = versions.iter().map(|v| v.key.clone()).collect();
         let ledger = self.rows.ledger(self.sink.collection, &keys).await?;
-        let mut done = ledger.iter().zip(&versions).map(|(l, v)| l.as_ref().is_some_and(|l| l.seq >= v.seq));
-        let done: Vec<bool> = done.by_ref().collect();
-        let mut index = 0;
-        versions.retain(|version| {
-            let drop = guard!("sink-1", done.get(index).copied().unwrap_or(false));
-            index += 1;
-            if drop {
-                self.pending.settle(&version.key);
-                self.fates.skipped += 1;
+        let mut open = Vec::with_capacity(versions.len());
+        for (version, entry) in versions.into_iter().zip(ledger) {
+            match entry.filter(|entry| guard!("sink-1", entry.seq >= version.seq)) {
+                Some(entry) => {
+                    same_log(&version, &entry)?;
+                    self.pending.settle(&version.key);
+                    self.fates.skipped += 1;
+                }
+                None => open.push(version),
             }
-            !drop
-        });
-        Ok(versions)
+        }
+        Ok(open)
     }
 
     /// The fate of one version.
@@ -299,6 +298,18 @@ impl Judge<'_> {
         }
         end_dirty(self.sink.me, version, content, knowledge.known.get(&version.key))
     }
+}
+
+/// A ledger at or beyond a version contains it (I7), if both are of the same log. Else the log was lost
+/// or exchanged, and skipping would let the platforms drift apart unseen.
+fn same_log(version: &Canonical, entry: &LedgerEntry) -> Result<()> {
+    if version.vv.le(&entry.vv) && (version.seq < entry.seq || version.vv == entry.vv) {
+        return Ok(());
+    }
+    let what = "the platform's ledger was written from another log: the log was lost, exchanged or restored. Nothing \
+                more is written here. Take the old ledger away with `driftless remove`, then start again: all \
+                platforms are then compared anew";
+    Err(Error::new(Code::SourceIdentity, what).at("seq", version.seq).at("ledger seq", entry.seq))
 }
 
 /// Keeps only the newest version per key; returns whether one was replaced.
