@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/driftless/target
 
-.PHONY: help demo test quick simulate services-up services-down docs new-connector audit
+.PHONY: help demo test quick simulate soak services-up services-down docs new-connector audit
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -20,6 +20,10 @@ quick: ## formatting, lints, house rules, unit tests: under a minute when warm
 
 simulate: ## N=schedules, or SEED=one to replay
 	N=$(N) SEED=$(SEED) cargo test --release --test simulation -- --nocapture
+
+soak: ## MINUTES=… KILLS=…: the real run, longer
+	@scripts/setup.sh
+	MINUTES=$(or $(MINUTES),30) KILLS=$(or $(KILLS),20) cargo test --release --test real -- --nocapture
 
 services-up: ## S="kafka registry postgres15 postgres17"
 	@scripts/setup.sh services
