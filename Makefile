@@ -3,6 +3,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/driftless/target
 
 .PHONY: help demo test quick simulate crash services-up services-down docs new-connector audit
+.PHONY: help demo test quick simulate soak services-up services-down docs new-connector audit
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -23,6 +24,10 @@ simulate: ## N=schedules, SECONDS=limit, FIRST=seed; or SEED=one to replay (docs
 
 crash: ## a node killed ten times while three write; nothing may be lost
 	cargo test --test it killed -- --nocapture
+
+soak: ## MINUTES=… KILLS=…: the real run, longer
+	@scripts/setup.sh
+	MINUTES=$(or $(MINUTES),30) KILLS=$(or $(KILLS),20) cargo test --release --test real -- --nocapture
 
 services-up: ## S="kafka registry postgres15 postgres17"
 	@scripts/setup.sh services

@@ -10,7 +10,7 @@ pub mod step;
 
 use crate::connectors::contract::{self, CollectionNo, Store};
 use crate::event::{
-    ActorId, AgentMark, Ctr, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
+    ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
 };
 use crate::guard;
 use crate::ledger::pending::{Pending, Why};
@@ -313,7 +313,9 @@ impl Owned<'_> {
                 break;
             }
         }
-        let expected = self.held.iter().filter(|(_, h)| !h.entry.tomb && h.rev > 0).map(|(key, _)| key);
+        // An entry may hold a first write that never landed: nothing was there that could disappear.
+        let is_there = |entry: &LedgerEntry| entry.fp != Fp::ABSENT;
+        let expected = self.held.iter().filter(|(_, held)| is_there(&held.entry)).map(|(key, _)| key);
         let missing = expected.clone().filter(|key| !found.contains(*key)).count();
         self.breaker.expect(missing, expected.count(), self.agent.clock.now_ms())?;
         found.extend(self.held.keys().cloned());

@@ -1,7 +1,8 @@
 //! SIGKILL at any time loses nothing (P10). Three writers note every write with a unique token and the
 //! token it displaced; afterwards every write is there, was knowingly overwritten, or is a logged loser.
 
-use super::verbs::{Process, typed, until};
+use super::journal::{self, Journal};
+use super::process::{Process, comes_true, is_settled, logged, typed, until};
 use super::world::{World, document};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::Value;
@@ -13,20 +14,6 @@ const KILLS: u64 = 10;
 const KEYS: i64 = 5;
 /// Writes of each writer between two kills.
 const WRITES: u64 = 25;
-
-/// What the writers did.
-#[derive(Default)]
-struct Journal {
-    written: Vec<String>,
-    displaced: HashSet<String>,
-}
-
-impl Journal {
-    fn note(&mut self, token: String, displaced: Option<String>) {
-        self.written.push(token);
-        self.displaced.extend(displaced);
-    }
-}
 
 struct Pace {
     stop: AtomicBool,
@@ -57,7 +44,7 @@ fn write_rows(world: &World, name: &str, writer: usize, pace: &Pace, allowed: &A
         let sql = "INSERT INTO notes VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET text = ?2";
         db.execute(sql, rusqlite::params![id, token]).unwrap();
         db.execute_batch("COMMIT").unwrap();
-        journal.note(token, displaced);
+        journal.note(Some(token), displaced);
         pace.written[writer].fetch_add(1, Relaxed);
     }
     journal
@@ -81,7 +68,7 @@ fn write_files(world: &World, writer: usize, pace: &Pace, allowed: &AtomicU64) -
                 break found["text"].as_str().map(ToOwned::to_owned);
             }
         };
-        journal.note(token, displaced);
+        journal.note(Some(token), displaced);
         pace.written[writer].fetch_add(1, Relaxed);
     }
     journal
@@ -112,45 +99,22 @@ fn killed_ten_times_while_three_write_nothing_is_lost() {
         pace.stop.store(true, Relaxed);
         writers.into_iter().map(|w| w.join().unwrap()).collect()
     });
-    let settled = || {
-        let (exit, status) = typed(&world, "status");
-        let notes = &status["datasets"]["notes"];
-        let platforms = notes["platforms"].as_object();
-        exit == 0
-            && notes["unsettled"] == 0
-            && platforms.is_some_and(|p| p.values().all(|p| p["lag_events"] == 0 && p["counts"]["held"] == 0))
-    };
     let same = || {
         let [a, b, files] = world.all();
         a == b && b == files
     };
-    until_or("all hold the same", &world, || same() && settled() && same());
+    until_or("all hold the same", &world, || same() && is_settled(&world) && same());
     let (_, conflicts) = typed(&world, "conflicts list");
-    let lost: HashSet<&str> = conflicts.as_array().unwrap().iter().flat_map(loser).collect();
     let stands: HashSet<String> = world.rows("a").into_values().collect();
-    let mut missing = Vec::new();
-    for journal in &journals {
-        let accounted = |t: &String| {
-            stands.contains(t) || lost.contains(t.as_str()) || journals.iter().any(|j| j.displaced.contains(t))
-        };
-        missing.extend(journal.written.iter().filter(|token| !accounted(token)));
-    }
+    let missing = journal::missing(&journals, &stands, &conflicts);
     assert!(missing.is_empty(), "neither there, nor overwritten, nor logged: {missing:?}");
     println!("{} writes, {} conflicts, {KILLS} kills", 3 * KILLS * WRITES, conflicts.as_array().unwrap().len());
 }
 
-fn until_or(what: &str, world: &World, mut there: impl FnMut() -> bool) {
-    let begun = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until(what, &mut there)));
-    if begun.is_err() {
-        let log = fs::read_to_string(world.path("node.log")).unwrap_or_default();
+fn until_or(what: &str, world: &World, there: impl FnMut() -> bool) {
+    if !comes_true(60_000, there) {
+        let log = logged(world);
         let tail: Vec<&str> = log.lines().rev().take(30).collect();
         panic!("{what}: {:#?}\n{:#}\n{}", world.all(), typed(world, "status").1, tail.join("\n"));
     }
-}
-
-/// The value a conflict displaced.
-fn loser(conflict: &Value) -> Option<&str> {
-    let loser = conflict["loser"].as_str()?;
-    let side = [&conflict["head"], &conflict["proposal"]].into_iter().find(|side| side["platform"] == loser)?;
-    side["value"]["text"].as_str()
 }

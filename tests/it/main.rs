@@ -6,7 +6,9 @@
     reason = "a test fails by panicking and tells figures"
 )]
 
+mod journal;
 mod killed;
 mod node;
+mod process;
 mod verbs;
 mod world;

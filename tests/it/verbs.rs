@@ -1,69 +1,8 @@
 //! The program as it is typed: the demo, a running node and what can be asked of it.
 
+use super::process::{Process, program, typed, until};
 use super::world::World;
-use driftless::runtime::clock::{Clock, SystemClock};
 use serde_json::Value;
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Output, Stdio};
-
-/// The program.
-pub(crate) fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_driftless"))
-}
-
-/// A node in a process of its own; it is killed when dropped.
-pub(crate) struct Process(pub Child);
-
-impl Process {
-    /// Starts a node and waits until it says that it runs.
-    pub(crate) fn start(world: &World) -> Process {
-        let config = world.path("driftless.yaml");
-        fs::write(&config, &world.config).unwrap();
-        let log = fs::File::options().create(true).append(true).open(world.path("node.log")).unwrap();
-        let mut run = program();
-        run.args(["run", "--config"]).arg(config).stdout(Stdio::piped()).stderr(log);
-        let mut child = run.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("running: notes"), "{line}{}", fs::read_to_string(world.path("node.log")).unwrap());
-        Process(child)
-    }
-
-    /// SIGKILL.
-    pub(crate) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// Types a command about a world, and returns its JSON answer.
-pub(crate) fn typed(world: &World, words: &str) -> (i32, Value) {
-    let config = world.path("driftless.yaml");
-    fs::write(&config, &world.config).unwrap();
-    let Output { status, stdout, stderr } =
-        program().args(words.split(' ')).arg("--json").arg("--config").arg(config).output().unwrap();
-    let answer = serde_json::from_slice(&stdout).unwrap_or_else(|e| {
-        panic!("{words}: {e}: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
-    });
-    (status.code().unwrap(), answer)
-}
-
-/// Waits for a condition.
-pub(crate) fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let begun_ms = SystemClock.now_ms();
-    while !there() {
-        assert!(SystemClock.now_ms() < begun_ms + 60_000, "{what}: not within a minute");
-        std::thread::yield_now();
-    }
-}
 
 #[test]
 fn the_demo_shows_a_conflict_and_ends_with_all_three_the_same() {

@@ -1,5 +1,6 @@
 //! Three real platforms in a temporary directory, and the applications that own them.
 
+use super::process::Configured;
 use driftless::config::{Config, Connectors, Surroundings};
 use driftless::connectors;
 use driftless::govern::AllowAll;
@@ -39,6 +40,16 @@ impl Surroundings for Given {
 
     fn read(&self, _: &Path) -> io::Result<String> {
         Ok(self.0.clone())
+    }
+}
+
+impl Configured for World {
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn config(&self) -> &str {
+        &self.config
     }
 }
 
