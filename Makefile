@@ -2,8 +2,7 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/driftless/target
 
-.PHONY: help demo test quick simulate crash services-up services-down docs new-connector audit
-.PHONY: help demo test quick simulate soak services-up services-down docs new-connector audit
+.PHONY: help demo test quick simulate conformance crash soak services-up services-down docs new-connector audit
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -21,6 +20,9 @@ quick: ## formatting, lints, house rules, unit tests: under a minute when warm
 
 simulate: ## N=schedules, SECONDS=limit, FIRST=seed; or SEED=one to replay (docs/guides/simulation.md)
 	cargo test --release --test simulation no_schedule -- --nocapture
+
+conformance: ## one behaviour suite for all connectors, on the real engines
+	cargo test --lib conformance
 
 crash: ## a node killed ten times while three write; nothing may be lost
 	cargo test --test it killed -- --nocapture

@@ -30,7 +30,7 @@ impl Directory {
         while !self.stop.load(Relaxed) {
             let count = self.writes.load(Relaxed);
             // Steps that share no factor with the sizes visit every key.
-            let id = if count % 2 == 0 { 1 + (count / 2 * 5) % shared } else { own_from + (count * 7) % 200 };
+            let id = if count.is_multiple_of(2) { 1 + (count / 2 * 5) % shared } else { own_from + (count * 7) % 200 };
             let token = format!("files-{count}");
             let displaced = self.replace(id, &token);
             writeln!(journal, "{}", json!([token, displaced])).unwrap();
