@@ -195,7 +195,8 @@ async fn list(store: &dyn Store, after: Option<&Key>, limit: usize) -> Vec<Key> 
 pub(super) async fn a_listing_shows_all_keys_and_can_be_resumed<S: Subject>(subject: S) {
     let (bench, store) = owned(subject).await;
     assert_eq!(list(&*store, None, 10).await, []);
-    let there: Vec<Item> = items(-3..24).into_iter().chain(samples().into_iter().filter(|i| i.id.abs() > 99)).collect();
+    let there: Vec<Item> =
+        items(-3..24).into_iter().chain(samples().into_iter().filter(|i| i.id.unsigned_abs() > 99)).collect();
     bench.put_all(&there).await;
     write(&bench, &*store, 1, Some(&Item::new(77, "ours", None, 1).row()), 77, None).await;
     let keys = list(&*store, None, 7).await;
