@@ -213,8 +213,12 @@ pub(crate) fn mod_lines(text: &str) -> Vec<ModLine> {
             continue;
         }
         let declaration = line.rsplit(']').next().unwrap_or(line).trim();
-        let bare = declaration.trim_start_matches("pub(crate)").trim_start_matches("pub(super)");
-        let bare = bare.trim_start_matches("pub").trim();
+        // `pub(in some::path)` is a visibility like the others.
+        let bare = match declaration.strip_prefix("pub(").and_then(|rest| rest.split_once(')')) {
+            Some((_, rest)) => rest,
+            None => declaration.trim_start_matches("pub"),
+        }
+        .trim();
         if let Some(name) = bare.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
             let all = format!("{attributes}{line}");
             found.push(ModLine {
@@ -406,10 +410,11 @@ mod tests {
 
     #[test]
     fn mod_lines_know_what_is_for_tests_only() {
-        let lines =
-            mod_lines("pub mod a;\n#[cfg(test)]\nmod tests;\n// mod no;\n#[cfg(feature = \"x\")] mod b;\nmod c {}");
+        let lines = mod_lines(
+            "pub mod a;\n#[cfg(test)]\nmod tests;\n// mod no;\n#[cfg(feature = \"x\")] mod b;\npub(in a::b) mod d;\nmod c {}",
+        );
         let told: Vec<(&str, bool)> = lines.iter().map(|line| (line.name.as_str(), line.test_only)).collect();
-        assert_eq!(told, [("a", false), ("tests", true), ("b", false)]);
+        assert_eq!(told, [("a", false), ("tests", true), ("b", false), ("d", false)]);
     }
 
     #[test]
