@@ -335,6 +335,15 @@ async fn an_expired_intent_is_not_sent() {
     assert_eq!(p.content("a.json"), None);
 }
 
+/// The application pauses after some edits until two more writes were tried: so that some of them
+/// have the file to themselves, however fast this machine is.
+fn lull(n: i64, tries: &AtomicU64, over: &AtomicBool) {
+    let until = tries.load(Ordering::Relaxed) + 2;
+    while n % 4 == 0 && tries.load(Ordering::Relaxed) < until && !over.load(Ordering::Relaxed) {
+        std::thread::yield_now();
+    }
+}
+
 /// Every edit of an application that replaces files and writes into them, under a loop of
 /// conditional writes: seen in place, or reported, or replaced by a later edit of the application.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -345,8 +354,9 @@ async fn no_edit_is_lost_under_a_storm_of_both() {
     let over = Arc::new(AtomicBool::new(false));
     // What the application put, and what it knowingly displaced: it exchanges, as a careful one does.
     let journal = Arc::new(Mutex::new(Vec::<(i64, Option<String>)>::new()));
+    let tries = Arc::new(AtomicU64::new(0));
     let app = {
-        let (root, over, journal) = (root.clone(), over.clone(), journal.clone());
+        let (root, over, journal, tries) = (root.clone(), over.clone(), journal.clone(), tries.clone());
         std::thread::spawn(move || {
             let dir = super::wire::files::Dir::root(&root).unwrap();
             let mut n = 1_000_000;
@@ -361,15 +371,14 @@ async fn no_edit_is_lost_under_a_storm_of_both() {
                     Err(_) if dir.put(".driftless/app", "a.json").is_ok() => journal.lock().unwrap().push((n, None)),
                     Err(_) => {}
                 }
-                if n % 3 == 0 {
-                    std::thread::yield_now();
-                }
+                lull(n, &tries, &over);
             }
         })
     };
     let mut seen = BTreeSet::new();
     let (mut done, mut mismatch, mut reported) = (0, 0, 0);
     for iid in 1..=500u64 {
+        tries.fetch_add(1, Ordering::Relaxed);
         // A quick look without waiting for quiet: the storm never is.
         let Ok(found) = std::fs::read(root.join("a.json")) else { continue };
         let token = super::wire::files::token(&found);
@@ -407,9 +416,9 @@ async fn no_write_into_a_file_is_lost_within_the_grace() {
     store.fence(0, 0, 1).await.unwrap();
     let path = dir.path().join("a.json");
     std::fs::write(&path, document("a", 1_000_000)).unwrap();
-    let over = Arc::new(AtomicBool::new(false));
+    let (over, tries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let app = {
-        let (over, path) = (over.clone(), path.clone());
+        let (over, path, tries) = (over.clone(), path.clone(), tries.clone());
         std::thread::spawn(move || {
             use std::io::{Read, Seek, Write};
             let mut journal = Vec::new();
@@ -423,6 +432,7 @@ async fn no_write_into_a_file_is_lost_within_the_grace() {
                 file.rewind().unwrap();
                 file.write_all(document("a", n).as_bytes()).unwrap();
                 journal.push((n, before));
+                lull(n, &tries, &over);
             }
             journal
         })
@@ -430,6 +440,7 @@ async fn no_write_into_a_file_is_lost_within_the_grace() {
     let mut seen = BTreeSet::new();
     let (mut done, mut mismatch) = (0, 0);
     for iid in 1..=300u64 {
+        tries.fetch_add(1, Ordering::Relaxed);
         let Ok(found) = std::fs::read(&path) else { continue };
         let token = super::wire::files::token(&found);
         seen.insert(String::from_utf8(found).unwrap());
