@@ -8,7 +8,8 @@ pub mod fold;
 
 use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
-    ActorId, Copying, Key, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp, Validity,
+    ActorId, Copying, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp,
+    Validity,
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
@@ -76,7 +77,8 @@ pub struct Owned<'a> {
 /// What L says.
 #[derive(Default)]
 struct Restored {
-    known: HashMap<(usize, Key), crate::event::Known>,
+    /// RS of each row, as of one checkpoint or several.
+    known: HashMap<(usize, Key), Vec<Known>>,
     mark: Option<ReaderMark>,
     newest: Newest,
 }
@@ -157,6 +159,7 @@ impl Capture {
         let lanes = self.lanes.len();
         let collection = |lane: usize| self.lanes.get(lane).map_or(0, |l| l.collection);
         let mark = restored.mark.as_ref();
+        let marked = mark.map_or(Position::START, |m| m.pos);
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
@@ -164,7 +167,7 @@ impl Capture {
             known: restored
                 .known
                 .iter()
-                .map(|((lane, key), k)| ((collection(*lane), key.clone()), k.clone()))
+                .filter_map(|((lane, key), all)| Some(((collection(*lane), key.clone()), as_of(all, marked)?)))
                 .collect(),
             ctr: mark.map_or_else(|| vec![0; lanes], |m| m.ctr.clone()),
             lastpos: mark.map_or_else(|| vec![Position::START; lanes], |m| m.lastpos.clone()),
@@ -204,11 +207,8 @@ impl Restored {
     fn take(&mut self, lane: usize, delivered: &Delivered<Typed>) {
         match delivered.payload.as_deref() {
             Some(Record::Known(record)) => {
-                let known = self.known.entry((lane, record.key.clone())).or_default();
-                if record.known.pos >= known.pos {
-                    *known = record.known.clone();
-                    self.newest.replace(lane_key(lane, &record.key), &delivered.key);
-                }
+                self.known.entry((lane, record.key.clone())).or_default().push(record.known.clone());
+                self.newest.replace(lane_key(lane, &record.key), &delivered.key);
             }
             Some(Record::ReaderMark(mark)) if self.mark.as_ref().is_none_or(|m| m.number < mark.number) => {
                 self.mark = Some((**mark).clone());
@@ -216,6 +216,13 @@ impl Restored {
             _ => {}
         }
     }
+}
+
+/// What was known at the checkpoint. What stands in L from behind it is of a checkpoint that was never
+/// finished: the log is read again from here, and knowing more than it shows would claim too much.
+fn as_of(all: &[Known], marked: Position) -> Option<Known> {
+    let known = all.iter().filter(|known| !guard!("as-of-the-mark", known.pos > marked));
+    known.max_by_key(|known| known.pos).cloned()
 }
 
 fn lane_key(lane: usize, key: &Key) -> bytes::Bytes {

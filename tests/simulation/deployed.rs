@@ -217,6 +217,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
     // read-2: what rows contain must be in the log behind the first position
+    mutant(
+        "as-of-the-mark",
+        Expect::Clean(
+            "it needs an unfinished checkpoint and an observation told before: one schedule in fifty thousand",
+        ),
+        &[],
+    ),
     mutant("reader-first", Expect::Caught, &[]),
     mutant(
         "copies-first",
