@@ -60,7 +60,8 @@ async fn chained(
     seq: Seq,
     end: Offset,
 ) -> Result<Option<Arc<Canonical>>> {
-    let first = log.read(dataset, low).await?.next(1).await?;
+    // The chain begins at offset 0 with nothing before it; the first record there may well be void.
+    let first = if low == 0 { Vec::new() } else { log.read(dataset, low).await?.next(1).await? };
     let tip = match first.first().and_then(|d| d.payload.as_deref()) {
         Some(Record::Canonical(c)) => (c.seq - 1, c.prev),
         _ => (0, 0),
