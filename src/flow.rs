@@ -2,6 +2,7 @@
 //! the journal D; sinks and agents apply D to every platform. Each loop owns its partition by a claim
 //! in the log and holds nothing that the log does not: whatever fails, it is taken over again from
 //! there. One append is the transaction; no step writes two partitions atomically (protocol.md §3).
+//! Asked to stop, a loop takes nothing new, notes how far it is, and returns (claim-9: draining).
 //!
 //! The loops only call stages. What may be overwritten, what is an echo, who wins is decided in the
 //! pure functions of `capture::fold`, `resolve::step`, `apply::decide` and `agent::step`.
@@ -13,27 +14,30 @@ use crate::capture::{Capture, Owned};
 use crate::connectors::contract::{BatchLimit, LogPlatform};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
+use crate::runtime::stop::Stop;
 use crate::settle::Resolver;
 use crate::topic::Membership;
 use crate::topic::owner::Folded;
 use futures_util::{FutureExt, select_biased};
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 
 /// The longest pause between two tries.
 const PAUSE_MS_MAX: u64 = 60_000;
 
-/// Runs a loop until it fails for good; what passes by itself is tried again (error::remedy).
-pub async fn keep<F>(clock: &dyn Clock, mut told: impl FnMut(&Error), mut attempt: impl FnMut() -> F) -> Error
+/// Runs a loop until it hands over or fails for good; what passes by itself is tried again (error::remedy).
+pub async fn keep<T, F>(clock: &dyn Clock, mut told: impl FnMut(&Error), mut attempt: impl FnMut() -> F) -> Result<T>
 where
-    F: Future<Output = Result<Infallible>>,
+    F: Future<Output = Result<T>>,
 {
     let mut pause_ms = 0;
     loop {
         let begun_ms = clock.now_ms();
-        let Err(error) = attempt().await;
-        let Remedy::Retry { after } = error.remedy() else { return error };
+        let error = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let Remedy::Retry { after } = error.remedy() else { return Err(error) };
         told(&error);
         let lasted_ms = clock.now_ms().saturating_sub(begun_ms);
         let first_ms = u64::try_from(after.as_millis()).unwrap_or(PAUSE_MS_MAX);
@@ -44,14 +48,16 @@ where
 
 /// LOG platform → C: changes are read, folded and published; a position follows its events (P1), and
 /// the source may discard only below a durable, valid checkpoint (P2).
-pub async fn capture(capture: &Capture, limit: BatchLimit) -> Result<Infallible> {
+pub async fn capture(capture: &Capture, limit: BatchLimit, stop: &Stop) -> Result<()> {
     let mut owned = capture.take_over().await?;
-    let Err(error) = read_on(capture, &mut owned, limit).await;
-    // read-6: who is no longer the owner stops silently; the new owner has moved the source on.
-    Err(owned.unless_fenced(error).await)
+    match read_on(capture, &mut owned, limit, stop).await {
+        Ok(()) => Ok(()),
+        // read-6: who is no longer the owner stops silently; the new owner has moved the source on.
+        Err(error) => Err(owned.unless_fenced(error).await),
+    }
 }
 
-async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit) -> Result<Infallible> {
+async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit, stop: &Stop) -> Result<()> {
     let mut reader = capture.platform.reader(owned.start().await?).await?;
     let mut copy = Copy::begin(owned).await?;
     loop {
@@ -63,6 +69,12 @@ async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit) ->
         let due = owned.due_ms();
         let copying = copy.as_ref().is_some_and(|chunk| !chunk.waits(owned));
         select_biased! {
+            () = stop.asked().fuse() => {
+                if let Some(durable) = owned.checkpoint().await? {
+                    reader.release(durable).await?;
+                }
+                return Ok(());
+            }
             () = owned.acked().fuse() => owned.confirm().await?,
             () = capture.clock.sleep_until(due).fuse() => {
                 if let Some(durable) = owned.checkpoint().await? {
@@ -76,13 +88,14 @@ async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit) ->
 }
 
 /// C → D: each proposal becomes the next canonical version of its key, or a settled conflict.
-pub async fn resolve(resolver: &Resolver, limit: BatchLimit) -> Result<Infallible> {
+pub async fn resolve(resolver: &Resolver, limit: BatchLimit, stop: &Stop) -> Result<()> {
     let mut journal = resolver.take_over().await?;
     let mut inputs = resolver.log.read(&resolver.parts.changes, journal.inputs_from()).await?;
     loop {
         journal.tend().await?;
         let due = journal.due_ms();
         select_biased! {
+            () = stop.asked().fuse() => return journal.hand_over().await,
             () = journal.acked().fuse() => { journal.confirm().await?; }
             batch = inputs.next(limit.rows_max).fuse() => journal.settle(batch?).await?,
             () = resolver.clock.sleep_until(due).fuse() => {}
@@ -96,12 +109,15 @@ pub async fn apply(
     platform: &dyn LogPlatform,
     member: &dyn Membership,
     limit: BatchLimit,
-) -> Result<Infallible> {
+    stop: &Stop,
+) -> Result<()> {
     let (mut applying, mut dataset) = sink.start(platform.rows().await?, member).await?;
     loop {
         let due = applying.due_ms();
         let full = applying.is_full();
         select_biased! {
+            // Everything finished is committed already.
+            () = stop.asked().fuse() => return Ok(()),
             () = sink.clock.sleep_until(due).fuse() => applying.retry().await?,
             batch = next_unless(full, &mut dataset, limit.rows_max).fuse() => applying.apply(batch?).await?,
         }
@@ -110,7 +126,7 @@ pub async fn apply(
 }
 
 /// D ⇄ HINT platform: one owner observes and applies, because both move the same ledger entry.
-pub async fn agent(agent: &Agent, limit: BatchLimit) -> Result<Infallible> {
+pub async fn agent(agent: &Agent, limit: BatchLimit, stop: &Stop) -> Result<()> {
     let (mut owned, mut dataset) = agent.take_over().await?;
     loop {
         if agent.clock.now_ms() >= owned.scan_due_ms() {
@@ -119,6 +135,7 @@ pub async fn agent(agent: &Agent, limit: BatchLimit) -> Result<Infallible> {
         owned.mark().await?;
         let due = owned.due_ms();
         let keys = select_biased! {
+            () = stop.asked().fuse() => return owned.hand_over().await,
             () = agent.clock.sleep_until(due).fuse() => owned.released(),
             batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?),
             hints = agent.store.hints(agent.collection).fuse() => owned.hinted(hints?),

@@ -343,6 +343,11 @@ impl Owned<'_> {
         self.write_mark().await
     }
 
+    /// claim-9, draining: nothing is in flight between two rounds; a mark says how far this owner came.
+    pub async fn hand_over(&mut self) -> Result<()> {
+        if (self.canon(), self.rev) == self.marked { Ok(()) } else { self.write_mark().await }
+    }
+
     async fn write_mark(&mut self) -> Result<()> {
         self.marked_ms = self.agent.clock.now_ms();
         // Entries that only a proposal carries are said again in L, or moving cpos would lose them.

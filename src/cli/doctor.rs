@@ -55,6 +55,9 @@ async fn look(config: &Config) -> Vec<Found> {
     for problem in readiness::check(config).err().map(|problems| problems.0).unwrap_or_default() {
         note("configuration", "", problem.code.as_str(), true, problem.to_string());
     }
+    if let Err(error) = log::check_registry(&config.log).await {
+        note("log", "", error.code.as_str(), true, error.to_string());
+    }
     match log::Opened::open(&config.log, Arc::new(SystemClock)).await {
         Ok(_) => {}
         // A node is running: it would tell itself what is wrong with its log.

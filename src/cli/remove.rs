@@ -78,7 +78,14 @@ impl Remove {
         }
         if self.topics {
             for topics in &topics {
-                for at in [topics.changes(0), topics.state(0), topics.conflicts(0), topics.dead(0), topics.dataset(0)] {
+                for at in [
+                    topics.changes(0),
+                    topics.state(0),
+                    topics.conflicts(0),
+                    topics.dead(0),
+                    topics.blobs(0),
+                    topics.dataset(0),
+                ] {
                     log.raw.remove(&at.topic).await?;
                 }
             }

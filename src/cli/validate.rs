@@ -1,13 +1,15 @@
 //! `driftless validate`: whether the configuration is right, without connecting anywhere. A document
 //! may be right and not yet complete (it names platforms defined elsewhere); that is told too, and is
-//! a failure only with `--ready`.
+//! a failure only with `--ready`, which also asks the schema registry, if there is one, whether it is there.
 
-use super::Program;
 use super::args::Common;
 use super::exit::Exit;
 use super::output::{Output, table};
+use super::{Program, runtime};
 use crate::config::dataset::guarantee_name;
 use crate::config::{Config, Dataset, Problems, readiness};
+use crate::node::log;
+use crate::runtime::error::Result;
 use serde_json::{Value, json};
 
 /// Check the configuration.
@@ -29,8 +31,14 @@ impl Validate {
             }
         };
         let refusals = readiness::check(&config).err();
-        let ready = refusals.is_none();
-        let problems = refusals.as_ref().map_or_else(Vec::new, listed);
+        let registry = if self.ready { asked(&config).err() } else { None };
+        let ready = refusals.is_none() && registry.is_none();
+        let mut problems = refusals.as_ref().map_or_else(Vec::new, listed);
+        problems.extend(
+            registry
+                .as_ref()
+                .map(|error| json!({"path": "log.registry", "code": error.code.as_str(), "text": error.to_string()})),
+        );
         let parts = parts(&config);
         let answer = json!({
             "valid": true,
@@ -47,8 +55,16 @@ impl Validate {
         if let Some(refusals) = refusals {
             output.say(&format!("`run` would refuse this configuration:\n{refusals}"));
         }
+        if let Some(error) = registry {
+            output.say(&format!("log.registry: {error}"));
+        }
         if self.ready && !ready { Exit::Usage } else { Exit::Done }
     }
+}
+
+/// Whether the schema registry is there.
+fn asked(config: &Config) -> Result<()> {
+    runtime()?.block_on(log::check_registry(&config.log))
 }
 
 fn listed(problems: &Problems) -> Vec<Value> {

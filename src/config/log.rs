@@ -41,6 +41,13 @@ pub enum LogPlace {
 }
 
 impl LogPlace {
+    /// The URL of the schema registry, secrets included, if one is configured.
+    #[must_use]
+    pub fn registry(&self) -> Option<&str> {
+        let LogPlace::Kafka { registry, .. } = self else { return None };
+        registry.as_ref().and_then(|registry| registry.open().as_str())
+    }
+
     /// The settings passed through to librdkafka, secrets included; empty for the embedded log.
     #[must_use]
     pub fn librdkafka(&self) -> BTreeMap<String, String> {

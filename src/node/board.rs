@@ -36,6 +36,8 @@ pub enum Work {
     Hints,
     /// Clears a platform's log that nobody reads.
     Discard,
+    /// Takes this node's share of a group's partitions.
+    Join,
 }
 
 /// How a loop is.
@@ -52,6 +54,8 @@ pub enum State {
     Halted(Trouble),
     /// It did what it had to.
     Done,
+    /// Another node does it (claim-9).
+    Elsewhere,
 }
 
 /// What is wrong.
@@ -106,6 +110,11 @@ impl Post {
         *self.state.lock() = State::Running;
     }
 
+    /// Another node does it.
+    pub fn elsewhere(&self) {
+        *self.state.lock() = State::Elsewhere;
+    }
+
     /// It is finished.
     pub fn done(&self) {
         *self.state.lock() = State::Done;
@@ -154,6 +163,8 @@ pub struct DatasetReport {
     pub settled: u64,
     /// Conflicts among them.
     pub conflicts: u64,
+    /// Loops that other nodes of the same log run.
+    pub elsewhere: u64,
     /// By platform.
     pub platforms: BTreeMap<String, PlatformReport>,
     /// What people should know.
@@ -215,6 +226,11 @@ impl Board {
             };
             let dataset = report.datasets.entry(post.dataset.to_string()).or_default();
             let state = post.state();
+            if state == State::Elsewhere {
+                // Its lag is told by the node that does it.
+                dataset.elsewhere += 1;
+                continue;
+            }
             if !matches!(state, State::Running | State::Done) {
                 report.healthy = false;
                 dataset.troubles.push(LoopReport {

@@ -168,7 +168,7 @@ fn keyed(mut schema: Schema, collection: &Collection) -> Result<Schema> {
 /// topic-6
 async fn create(log: &Opened, topics: &Topics, members: &[Member], compression: Compression) -> Result<()> {
     let ledgers = members.iter().map(|member| topics.ledger(&member.name, 0));
-    let compacted = [topics.state(0), topics.conflicts(0)].into_iter().chain(ledgers);
+    let compacted = [topics.state(0), topics.conflicts(0), topics.blobs(0)].into_iter().chain(ledgers);
     let kept = [topics.dataset(0), topics.changes(0)];
     let specs = kept.map(|at| (at, Cleanup::Keep)).into_iter().chain(compacted.map(|at| (at, Cleanup::Compact)));
     for (Partition { topic, .. }, cleanup) in specs {

@@ -21,7 +21,9 @@ pub(super) struct Fanout {
 
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<(HashSet<Key>, bool)>,
+    /// Keys, and whether everything must be listed; `None` while no agent of this node owns the partition
+    /// (whoever comes to own it lists the store first, agent-4).
+    waiting: Mutex<Option<(HashSet<Key>, bool)>>,
     news: Notify,
 }
 
@@ -44,25 +46,48 @@ impl Fanout {
         let (Some(queues), Some(topics)) = (self.queues.get(at), self.topics.get(at)) else { return };
         for key in hints.keys {
             if let Some(queue) = queues.get(topics.of(&key) as usize) {
-                queue.waiting.lock().0.insert(key);
-                queue.news.notify_one();
+                queue.take(|(keys, _)| _ = keys.insert(key));
             }
         }
         for queue in queues.iter().filter(|_| hints.rescan) {
-            queue.waiting.lock().1 = true;
-            queue.news.notify_one();
+            queue.take(|(_, rescan)| *rescan = true);
         }
     }
 
-    /// The store as the agent of `partition` sees it.
-    pub(super) fn part(self: &Arc<Self>, partition: u32) -> Arc<dyn Store> {
-        Arc::new(Part { fanout: self.clone(), partition })
+    fn queue(&self, collection: CollectionNo, partition: u32) -> Option<&Queue> {
+        self.queues.get(usize::from(collection)).and_then(|queues| queues.get(partition as usize))
+    }
+
+    /// The store as the agent of a partition sees it. Hints wait for it from now until it is dropped.
+    pub(super) fn part(self: &Arc<Self>, collection: CollectionNo, partition: u32) -> Arc<dyn Store> {
+        if let Some(queue) = self.queue(collection, partition) {
+            *queue.waiting.lock() = Some(Default::default());
+        }
+        Arc::new(Part { fanout: self.clone(), collection, partition })
+    }
+}
+
+impl Queue {
+    fn take(&self, note: impl FnOnce(&mut (HashSet<Key>, bool))) {
+        if let Some(waiting) = self.waiting.lock().as_mut() {
+            note(waiting);
+            self.news.notify_one();
+        }
     }
 }
 
 struct Part {
     fanout: Arc<Fanout>,
+    collection: CollectionNo,
     partition: u32,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(queue) = self.fanout.queue(self.collection, self.partition) {
+            *queue.waiting.lock() = None;
+        }
+    }
 }
 
 impl Part {
@@ -99,12 +124,11 @@ impl Store for Part {
 
     /// Cancel-safe: what is taken is returned at once.
     async fn hints(&self, collection: CollectionNo) -> Result<Hints> {
-        let queues = self.fanout.queues.get(usize::from(collection));
-        let Some(queue) = queues.and_then(|queues| queues.get(self.partition as usize)) else {
+        let Some(queue) = self.fanout.queue(collection, self.partition) else {
             return std::future::pending().await;
         };
         loop {
-            let (keys, rescan) = std::mem::take(&mut *queue.waiting.lock());
+            let (keys, rescan) = queue.waiting.lock().as_mut().map(std::mem::take).unwrap_or_default();
             if rescan || !keys.is_empty() {
                 return Ok(Hints { keys: keys.into_iter().collect(), rescan });
             }

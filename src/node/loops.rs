@@ -1,12 +1,15 @@
 //! From a dataset that is ready to its loops: a resolver per partition; per LOG platform one reader
-//! and a sink per partition; per HINT platform an agent per partition (claim-9). Each loop stands on
-//! its own: one that stops leaves the others running.
+//! and a sink per partition; per HINT platform an agent per partition (claim-9). Which of them run at
+//! this node is for their groups to say (`super::partition`). Each loop stands on its own: one that
+//! stops leaves the others running.
 
 use super::board::{Board, Post, Work};
 use super::dataset::{Dataset, Member, Ready, place};
 use super::hints::Fanout;
 use super::log::Opened as OpenLog;
+use super::partition::{Lease, Share, Shares, Unit};
 use super::tasks::Tasks;
+use super::tend::tell;
 use crate::agent::{Agent, Part, Timing};
 use crate::apply::{ReaderTopics, Sink};
 use crate::capture::{Capture, Lane};
@@ -16,13 +19,14 @@ use crate::event::{ActorId, Key};
 use crate::flow;
 use crate::resolve::policy::LastWriter;
 use crate::runtime::clock::Clock;
-use crate::runtime::error::{Error, Remedy, Result};
+use crate::runtime::error::{Remedy, Result};
 use crate::runtime::progress::Progress;
-use crate::runtime::telemetry::{DatasetMeter, ERROR, PlatformMeter, count_error};
+use crate::runtime::stop::Stop;
+use crate::runtime::telemetry::{DatasetMeter, PlatformMeter};
 use crate::settle::{Projection, Resolver};
 use crate::topic::{Log, Partition, Typed};
-use std::convert::Infallible;
-use std::future::Future;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Milliseconds between a reader's checkpoints: a conflict on its platform waits for the next one (sink-4).
@@ -41,7 +45,7 @@ const PROJECTION: Projection = Projection { versions_max: 100_000, every_ms: 600
 const TIMING: Timing =
     Timing { scan_every_ms: 600_000, mark_every_ms: 5_000, write_within_ms: 30_000, margin_ms: 120_000 };
 /// The pause before a loop that stopped at a single record tries again, in milliseconds.
-const BLOCKED_MS: u64 = 5_000;
+pub(super) const BLOCKED_MS: u64 = 5_000;
 
 /// What the loops of a dataset share.
 #[derive(Clone)]
@@ -50,31 +54,14 @@ pub(super) struct Loops {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Arc<Board>,
     pub(super) tasks: Tasks,
+    /// Asks everything to hand over, because the node stops.
+    pub(super) stop: Stop,
+    /// What has not handed over yet.
+    pub(super) shares: Arc<Shares>,
 }
 
 impl Loops {
-    /// Keeps a loop running for as long as its errors allow, and its post true.
-    pub(super) async fn tend<F>(&self, post: Arc<Post>, mut attempt: impl FnMut() -> F)
-    where
-        F: Future<Output = Result<Infallible>>,
-    {
-        loop {
-            let told = |error: &Error| tell(&post, error);
-            let error = flow::keep(&*self.clock, told, || {
-                post.trying();
-                attempt()
-            });
-            let error = error.await;
-            tell(&post, &error);
-            if error.remedy() == Remedy::Halt {
-                return;
-            }
-            // A single record is in the way: a person may put it right at any time.
-            self.clock.sleep_until(self.clock.now_ms() + BLOCKED_MS).await;
-        }
-    }
-
-    fn typed(&self) -> Arc<dyn Log<Typed>> {
+    pub(super) fn typed(&self) -> Arc<dyn Log<Typed>> {
         Arc::new(self.log.coded.clone())
     }
 
@@ -82,7 +69,7 @@ impl Loops {
         let progress = match work {
             Work::Resolve => Progress::of_dataset(DatasetMeter::new(dataset, "last-write-wins")),
             Work::Capture | Work::Apply | Work::Agent => Progress::of_platform(PlatformMeter::new(dataset, platform)),
-            Work::Prepare | Work::Open | Work::Hints | Work::Discard => Progress::default(),
+            Work::Prepare | Work::Open | Work::Hints | Work::Discard | Work::Join => Progress::default(),
         };
         self.board.post(Post { input, progress: Arc::new(progress), ..Post::new(dataset, platform, work) })
     }
@@ -90,11 +77,8 @@ impl Loops {
     /// Starts everything of a dataset that is ready.
     pub(super) fn start(&self, dataset: &Arc<Dataset>) {
         let name: Arc<str> = dataset.config.name.as_str().into();
-        for ready in &dataset.collections {
-            for index in 0..ready.topics.partitions {
-                self.resolver(&name, ready, index, limit(dataset));
-            }
-        }
+        let units = partitions(dataset).map(|(_, ready, index)| self.resolver(&name, ready, index, limit(dataset)));
+        self.share(&name, &"".into(), format!("resolver.{name}"), units.collect());
         for (member, actor) in dataset.members.iter().zip(&dataset.actors) {
             let platform = Platform {
                 loops: self.clone(),
@@ -107,39 +91,43 @@ impl Loops {
         }
     }
 
-    fn resolver(&self, name: &Arc<str>, ready: &Ready, index: u32, limit: BatchLimit) {
-        let post = self.post(name, &"".into(), Work::Resolve, Some(ready.topics.changes(index)));
-        let resolver = Resolver {
-            log: self.typed(),
-            clock: self.clock.clone(),
-            parts: ready.topics.parts(index),
-            policy: Arc::new(LastWriter),
-            projection: PROJECTION,
-            progress: post.progress.clone(),
+    /// Runs those units that the group `name` assigns to this node.
+    fn share(&self, dataset: &Arc<str>, platform: &Arc<str>, name: String, units: BTreeMap<Partition, Unit>) {
+        let post = self.post(dataset, platform, Work::Join, None);
+        let share = Share { loops: self.clone(), post, group: format!("{}.{name}", self.log.prefix), units };
+        self.tasks.spawn(share.run());
+    }
+
+    fn resolver(&self, name: &Arc<str>, ready: &Ready, index: u32, limit: BatchLimit) -> (Partition, Unit) {
+        let input = ready.topics.changes(index);
+        let post = self.post(name, &"".into(), Work::Resolve, Some(input.clone()));
+        let (loops, parts, shown) = (self.clone(), ready.topics.parts(index), post.clone());
+        let run = move |lease: Lease| -> BoxFuture<'static, ()> {
+            let resolver = Resolver {
+                log: lease.log(loops.typed()),
+                clock: loops.clock.clone(),
+                parts: parts.clone(),
+                policy: Arc::new(LastWriter),
+                projection: PROJECTION,
+                progress: shown.progress.clone(),
+            };
+            let (loops, post) = (loops.clone(), shown.clone());
+            Box::pin(async move {
+                let attempt = || async {
+                    lease.held().await;
+                    flow::resolve(&resolver, limit, &lease.stop).await
+                };
+                loops.tend(post, attempt).await;
+            })
         };
-        let loops = self.clone();
-        self.tasks.spawn(async move { loops.tend(post, || flow::resolve(&resolver, limit)).await });
+        (input, Unit { post, run: Box::new(run) })
     }
 }
 
-/// An error is logged and counted here, once.
-fn tell(post: &Post, error: &Error) {
-    count_error(error.code);
-    let (dataset, platform, work) = (&*post.dataset, &*post.platform, post.work);
-    let partition = post.input.as_ref().map(tracing::field::display);
-    match error.remedy() {
-        // Another owner took over, or an append has to be looked up: part of normal work.
-        Remedy::Retry { after } if after.is_zero() => {
-            tracing::debug!(target: ERROR, dataset, platform, ?work, partition, %error, "taking over again");
-        }
-        Remedy::Retry { .. } => {
-            tracing::warn!(target: ERROR, dataset, platform, ?work, partition, ?error, "trying again");
-        }
-        Remedy::Park | Remedy::Halt => {
-            tracing::error!(target: ERROR, dataset, platform, ?work, partition, ?error, "stopped");
-        }
-    }
-    post.failed(error);
+/// All partitions of all collections.
+fn partitions(dataset: &Dataset) -> impl Iterator<Item = (CollectionNo, &Ready, u32)> {
+    let of = |(number, ready): (CollectionNo, _)| move |index| (number, ready, index);
+    numbered(dataset).flat_map(move |(number, ready)| (0..ready.topics.partitions).map(of((number, ready))))
 }
 
 fn limit(dataset: &Dataset) -> BatchLimit {
@@ -214,41 +202,60 @@ impl Platform {
         ready.topics.ledger(&self.member.name, index)
     }
 
-    /// All partitions of all collections.
     fn lanes(&self) -> Vec<Lane> {
-        let of = |(collection, ready): (CollectionNo, &Ready)| {
-            let lane =
-                |index| Lane { collection, changes: ready.topics.changes(index), ledger: self.ledger(ready, index) };
-            (0..ready.topics.partitions).map(lane).collect::<Vec<_>>()
+        let lane = |(collection, ready, index): (CollectionNo, &Ready, u32)| Lane {
+            collection,
+            changes: ready.topics.changes(index),
+            ledger: self.ledger(ready, index),
         };
-        numbered(&self.dataset).flat_map(of).collect()
+        partitions(&self.dataset).map(lane).collect()
+    }
+
+    /// Takes part in a group of this platform; a new incarnation begins anew.
+    fn share(&self, role: &str, units: BTreeMap<Partition, Unit>) {
+        let group = format!("{role}.{}.{}.{}", self.name, self.member.name, self.actor);
+        self.loops.share(&self.name, &self.member.name, group, units);
     }
 
     fn start_log(&self, platform: Arc<dyn LogPlatform>) {
-        if self.member.part.proposes {
-            self.capture(platform.clone());
-        } else {
-            self.discard(platform.clone());
+        if let Some(first) = self.dataset.collections.first() {
+            let unit =
+                if self.member.part.proposes { self.capture(platform.clone()) } else { self.discard(platform.clone()) };
+            // claim-9: the partition that its owner is elected in.
+            self.share("reader", [(self.ledger(first, 0), unit)].into());
         }
         if self.member.part.receives {
-            for (collection, ready) in numbered(&self.dataset) {
-                for index in 0..ready.topics.partitions {
-                    self.sink(platform.clone(), collection, ready, index);
-                }
-            }
+            let sink = |(collection, ready, index)| self.sink(platform.clone(), collection, ready, index);
+            self.share("sink", partitions(&self.dataset).map(sink).collect());
         }
     }
 
-    fn capture(&self, platform: Arc<dyn LogPlatform>) {
+    fn capture(&self, platform: Arc<dyn LogPlatform>) -> Unit {
         let post = self.post(Work::Capture, None);
+        let (this, shown) = (self.clone(), post.clone());
+        let run = move |lease: Lease| -> BoxFuture<'static, ()> {
+            let capture = this.capturing(lease.log(this.loops.typed()), platform.clone(), &shown);
+            let (loops, post, limit) = (this.loops.clone(), shown.clone(), limit(&this.dataset));
+            Box::pin(async move {
+                let attempt = || async {
+                    lease.held().await;
+                    flow::capture(&capture, limit, &lease.stop).await
+                };
+                loops.tend(post, attempt).await;
+            })
+        };
+        Unit { post, run: Box::new(run) }
+    }
+
+    fn capturing(&self, log: Arc<dyn Log<Typed>>, platform: Arc<dyn LogPlatform>, post: &Post) -> Capture {
         let topics: Vec<_> = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
         let lane_of = move |collection: CollectionNo, key: &Key| {
             let (before, this) = topics.split_at(usize::from(collection).min(topics.len()));
             let first: u32 = before.iter().map(|topics| topics.partitions).sum();
             (first + this.first().map_or(0, |topics| topics.of(key))) as usize
         };
-        let capture = Capture {
-            log: self.loops.typed(),
+        Capture {
+            log,
             clock: self.loops.clock.clone(),
             platform,
             me: self.actor,
@@ -257,74 +264,111 @@ impl Platform {
             schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
             progress: post.progress.clone(),
-        };
-        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
-        self.loops.tasks.spawn(async move { loops.tend(post, || flow::capture(&capture, limit)).await });
+        }
     }
 
-    fn sink(&self, platform: Arc<dyn LogPlatform>, collection: CollectionNo, ready: &Ready, index: u32) {
+    fn sink(
+        &self,
+        platform: Arc<dyn LogPlatform>,
+        collection: CollectionNo,
+        ready: &Ready,
+        index: u32,
+    ) -> (Partition, Unit) {
         let dataset = ready.topics.dataset(index);
         let post = self.post(Work::Apply, Some(dataset.clone()));
         let first = self.dataset.collections.first().unwrap_or(ready);
         let reader = ReaderTopics { ledger: self.ledger(ready, index), marks: self.ledger(first, 0) };
-        let sink = Sink {
-            log: self.loops.typed(),
-            clock: self.loops.clock.clone(),
-            me: self.actor,
-            collection,
-            dataset: dataset.clone(),
-            reader: self.member.part.proposes.then_some(reader),
-            retry_every_ms: RETRY_EVERY_MS,
-            pending_max: PENDING_MAX,
-            progress: post.progress.clone(),
-        };
-        // A new incarnation begins anew.
-        let group = format!("{}.sink.{}.{}.{}", self.loops.log.prefix, self.name, self.member.name, self.actor);
-        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
-        self.loops.tasks.spawn(async move {
-            let attempt = || async {
-                let member = sink.log.join(&group, std::slice::from_ref(&dataset.topic)).await?;
-                flow::apply(&sink, &*platform, &*member, limit).await
+        let (this, shown, at) = (self.clone(), post.clone(), dataset.clone());
+        let run = move |lease: Lease| -> BoxFuture<'static, ()> {
+            let sink = Sink {
+                log: lease.log(this.loops.typed()),
+                clock: this.loops.clock.clone(),
+                me: this.actor,
+                collection,
+                dataset: dataset.clone(),
+                reader: this.member.part.proposes.then(|| reader.clone()),
+                retry_every_ms: RETRY_EVERY_MS,
+                pending_max: PENDING_MAX,
+                progress: shown.progress.clone(),
             };
-            loops.tend(post, attempt).await;
-        });
+            let (loops, post, limit, platform) =
+                (this.loops.clone(), shown.clone(), limit(&this.dataset), platform.clone());
+            Box::pin(async move {
+                let attempt = || async {
+                    lease.held().await;
+                    flow::apply(&sink, &*platform, &*lease.member, limit, &lease.stop).await
+                };
+                loops.tend(post, attempt).await;
+            })
+        };
+        (at, Unit { post, run: Box::new(run) })
     }
 
     /// A platform that is only written still notes changes for a reader; nobody wants them.
-    fn discard(&self, platform: Arc<dyn LogPlatform>) {
+    fn discard(&self, platform: Arc<dyn LogPlatform>) -> Unit {
         let post = self.post(Work::Discard, None);
-        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
-        self.loops.tasks.spawn(async move {
-            let attempt = || async {
-                let mut reader = platform.reader(platform.position().await?).await?;
-                loop {
-                    let through = reader.next(limit).await?.through;
-                    reader.release(through).await?;
-                }
-            };
-            loops.tend(post, attempt).await;
-        });
+        let (loops, limit, shown) = (self.loops.clone(), limit(&self.dataset), post.clone());
+        let run = move |lease: Lease| -> BoxFuture<'static, ()> {
+            let (loops, post, platform) = (loops.clone(), shown.clone(), platform.clone());
+            Box::pin(async move {
+                let attempt = || async {
+                    let mut reader = platform.reader(platform.position().await?).await?;
+                    loop {
+                        let batch = tokio::select! {
+                            () = lease.stop.asked() => return Ok(()),
+                            batch = reader.next(limit) => batch?,
+                        };
+                        reader.release(batch.through).await?;
+                    }
+                };
+                loops.tend(post, attempt).await;
+            })
+        };
+        Unit { post, run: Box::new(run) }
     }
 
     fn start_hint(&self, store: Arc<dyn Store>) {
         let topics = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
         let fanout = Fanout::new(store, topics);
-        for (collection, ready) in numbered(&self.dataset) {
+        for (collection, _) in numbered(&self.dataset) {
             let (post, loops, pump) = (self.post(Work::Hints, None), self.loops.clone(), fanout.clone());
             self.loops.tasks.spawn(async move { loops.tend(post, || pump.pump(collection)).await });
-            for index in 0..ready.topics.partitions {
-                self.agent(fanout.part(index), collection, ready, index);
-            }
         }
+        let agent = |(collection, ready, index)| self.agent(fanout.clone(), collection, ready, index);
+        self.share("agent", partitions(&self.dataset).map(agent).collect());
     }
 
-    fn agent(&self, store: Arc<dyn contract::Store>, collection: CollectionNo, ready: &Ready, index: u32) {
-        let topics = ready.topics.clone();
-        let dataset = topics.dataset(index);
+    fn agent(&self, fanout: Arc<Fanout>, collection: CollectionNo, ready: &Ready, index: u32) -> (Partition, Unit) {
+        let dataset = ready.topics.dataset(index);
         let post = self.post(Work::Agent, Some(dataset.clone()));
+        let (this, ready, shown) = (self.clone(), ready.clone(), post.clone());
+        let run = move |lease: Lease| -> BoxFuture<'static, ()> {
+            let agent = this.acting(&lease, fanout.part(collection, index), collection, &ready, index, &shown);
+            let (loops, post, limit) = (this.loops.clone(), shown.clone(), limit(&this.dataset));
+            Box::pin(async move {
+                let attempt = || async {
+                    lease.held().await;
+                    flow::agent(&agent, limit, &lease.stop).await
+                };
+                loops.tend(post, attempt).await;
+            })
+        };
+        (dataset, Unit { post, run: Box::new(run) })
+    }
+
+    fn acting(
+        &self,
+        lease: &Lease,
+        store: Arc<dyn contract::Store>,
+        collection: CollectionNo,
+        ready: &Ready,
+        index: u32,
+        post: &Post,
+    ) -> Agent {
+        let topics = ready.topics.clone();
         let config::Part { proposes, receives, .. } = self.member.part;
-        let agent = Agent {
-            log: self.loops.typed(),
+        Agent {
+            log: lease.log(self.loops.typed()),
             clock: self.loops.clock.clone(),
             store,
             me: self.actor,
@@ -332,7 +376,7 @@ impl Platform {
             schema: ready.schema.id,
             index,
             changes: topics.changes(index),
-            dataset,
+            dataset: topics.dataset(index),
             ledger: self.ledger(ready, index),
             owns: Arc::new(move |key| topics.of(key) == index),
             timing: TIMING,
@@ -340,8 +384,6 @@ impl Platform {
             replay: false,
             part: Part { proposes, receives },
             progress: post.progress.clone(),
-        };
-        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
-        self.loops.tasks.spawn(async move { loops.tend(post, || flow::agent(&agent, limit)).await });
+        }
     }
 }

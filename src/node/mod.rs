@@ -5,19 +5,24 @@
 pub mod board;
 pub mod dataset;
 pub mod http;
+pub mod identity;
 pub mod inspect;
 pub mod log;
 pub mod roster;
 
 mod hints;
+mod leased;
 mod loops;
+mod partition;
 mod show;
 mod tasks;
+mod tend;
 
 use crate::config::Config;
 use crate::govern::{self, Party, Policy};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Result};
+use crate::runtime::stop::Stop;
 use board::{Board, Post, Report, Work};
 use loops::Loops;
 use roster::Roster;
@@ -51,10 +56,18 @@ impl Node {
     /// If the log cannot be opened, or the policy forbids a flow.
     pub async fn start(config: Arc<Config>, policy: &dyn Policy, clock: Arc<dyn Clock>) -> Result<Node> {
         allowed(&config, policy)?;
-        let log = log::Opened::open(&config.log, clock.clone()).await?;
+        let identity = identity::Identity::of(&config.data_dir, &*clock);
+        let log = log::Opened::open_as(&config.log, clock.clone(), identity).await?;
         let roster = Roster::open(log.raw.clone(), clock.clone(), &config.log.prefix).await?;
         let roster = Arc::new(Mutex::new(roster));
-        let loops = Loops { log, clock, board: Arc::default(), tasks: tasks::Tasks::new() };
+        let loops = Loops {
+            log,
+            clock,
+            board: Arc::default(),
+            tasks: tasks::Tasks::new(),
+            stop: Stop::default(),
+            shares: Arc::default(),
+        };
         for dataset in &config.datasets {
             let post = loops.board.post(Post::new(&dataset.name.as_str().into(), &"".into(), Work::Prepare));
             let members = dataset::members(&config, dataset)?;
@@ -85,8 +98,11 @@ impl Node {
         }
     }
 
-    /// Ends all loops and closes the log.
+    /// Hands over what this node holds, ends all loops and closes the log. What does not hand over in
+    /// time is ended where it stands; the next owner finds in the log how far it was.
     pub async fn stop(self) {
+        self.loops.stop.ask();
+        self.loops.shares.gone().await;
         self.loops.tasks.end().await;
     }
 }

@@ -70,6 +70,8 @@ codes! {
     LogCorrupt "log_corrupt" Integrity,
     LogLocked "log_locked" Environment,
     LogFailed "log_failed" Environment,
+    RegistryUnreachable "registry_unreachable" Transient,
+    RegistryRefused "registry_refused" Environment,
     TopicMissing "topic_missing" Environment,
     TopicSettings "topic_settings" Environment,
     HistoryLost "history_lost" Integrity,

@@ -5,4 +5,5 @@ pub mod clock;
 pub mod error;
 pub mod guard;
 pub mod progress;
+pub mod stop;
 pub mod telemetry;

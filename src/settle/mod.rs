@@ -265,6 +265,15 @@ impl Journal<'_> {
         Ok(())
     }
 
+    /// claim-9, draining: what was decided has landed, and S is up to date, so that the next owner reads little.
+    pub async fn hand_over(&mut self) -> Result<()> {
+        while self.dataset.in_flight() {
+            self.confirm().await?;
+        }
+        self.reassert().await?;
+        if self.behind.is_empty() { Ok(()) } else { self.project().await }
+    }
+
     /// claim-7: a plain upsert consumer must not be left with a void version as the last of its key.
     async fn reassert(&mut self) -> Result<()> {
         self.dataset.look_behind().await?;

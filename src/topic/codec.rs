@@ -7,20 +7,21 @@
 //! Message keys: what a stage gives is what it reads again. On the wire the key of a message with a
 //! record's data in `<c>` and `.changes` is in the Confluent wire format, too (topic-5).
 
+mod session;
+
+use super::blob::{self, Limits};
 use super::registry::Schemas;
-use super::{
-    Appending, Bounds, Delivered, Log, Membership, Message, Partition, Raw, Reading, Session, TopicSpec, Typed,
-};
+use super::{Bounds, Delivered, Log, Membership, Message, Partition, Raw, Reading, Session, TopicSpec, Typed};
 use crate::event::avro::{self, Collection, Forms, Undecoded};
 use crate::event::{Key, Offset, Record, Schema, SchemaId};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
+use session::CodedSession;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Joins a log of bytes with typed records. Clones share everything.
 #[derive(Clone)]
@@ -33,13 +34,21 @@ struct Shared {
     schemas: Arc<dyn Schemas>,
     /// The current schema of each collection, by the name of its topic `<c>`.
     collections: RwLock<BTreeMap<Arc<str>, Arc<Collection>>>,
+    /// What is too large for a message.
+    limits: Limits,
 }
 
 impl Coded {
     /// Typed records in `log`, with their schemas in `schemas`.
     #[must_use]
     pub fn new(log: Arc<dyn Log<Raw>>, schemas: Arc<dyn Schemas>) -> Self {
-        Coded { log, shared: Arc::new(Shared { schemas, collections: RwLock::default() }) }
+        Self::limited(log, schemas, Limits::default())
+    }
+
+    /// The same with other limits than a broker's; for tests.
+    #[must_use]
+    pub fn limited(log: Arc<dyn Log<Raw>>, schemas: Arc<dyn Schemas>, limits: Limits) -> Self {
+        Coded { log, shared: Arc::new(Shared { schemas, collections: RwLock::default(), limits }) }
     }
 
     /// Makes records of a collection with this schema writable, in `topic` (`<c>`) and all topics
@@ -76,7 +85,15 @@ impl Shared {
             let subject = format!("{topic}-{}", wanted.name);
             ids.push(self.schemas.register(&subject, &wanted.text).await?);
         }
+        // Last, so that the numbers of the others do not depend on it.
+        self.schemas.register(&format!("{topic}-{}", blob::NAME), &blob::SCHEMA).await?;
         self.schemas.forms().collection(ids.first().copied().unwrap_or_default())
+    }
+
+    /// The id under which references are written.
+    fn blob_id(&self) -> Result<SchemaId> {
+        let problem = "a large record was to be written before its collection was prepared; this is a bug, report it";
+        self.schemas.forms().id_of(&blob::SCHEMA).ok_or_else(|| Error::new(Code::Unexpected, problem))
     }
 
     /// Makes the rows of a record that was read writable again, though another release wrote it: a
@@ -132,7 +149,7 @@ fn encode_one(record: &Record, current: &Arc<Collection>, forms: &Forms, out: &m
 
 /// The topic `<c>` of a topic beside it.
 fn base_of(topic: &str) -> &str {
-    let beside = [".changes", ".state", ".conflicts", ".dead"].iter().find_map(|end| topic.strip_suffix(end));
+    let beside = [".changes", ".state", ".conflicts", ".dead", ".blobs"].iter().find_map(|end| topic.strip_suffix(end));
     beside.or_else(|| topic.rfind(".ledger.").and_then(|at| topic.get(..at))).unwrap_or(topic)
 }
 
@@ -152,31 +169,8 @@ fn wire_key(record: &Record, collection: &Collection) -> Option<Bytes> {
     Some([avro::header(collection.key).as_slice(), &key.0].concat().into())
 }
 
-struct CodedSession {
-    session: Arc<dyn Session<Raw>>,
-    shared: Arc<Shared>,
-    /// A batch could not be encoded: later ones must not land without it (claim-2).
-    dead: AtomicBool,
-}
-
-impl Session<Typed> for CodedSession {
-    fn append(&self, at: &Partition, messages: Vec<Message<Typed>>) -> Appending {
-        if self.dead.load(Ordering::Acquire) {
-            let problem = "an earlier batch of this session could not be encoded, so later ones are not sent";
-            let error = Error::new(Code::AppendUnknown, problem).at("partition", at);
-            return Box::pin(async move { Err(error) });
-        }
-        match self.shared.encode(at, messages) {
-            Ok(messages) => self.session.append(at, messages),
-            Err(error) => {
-                self.dead.store(true, Ordering::Release);
-                Box::pin(async move { Err(error) })
-            }
-        }
-    }
-}
-
 struct CodedReading {
+    log: Arc<dyn Log<Raw>>,
     reading: Box<dyn Reading<Raw>>,
     shared: Arc<Shared>,
     at: Partition,
@@ -192,6 +186,13 @@ impl CodedReading {
     /// Decodes what was read, up to `limit` messages or the first that cannot be decoded.
     async fn decode(&mut self, limit: usize) -> Result<()> {
         while let Some(message) = self.raw.front().filter(|_| self.ready.len() < limit) {
+            let reference = message.payload.as_ref().and_then(|p| blob::reference(p, self.shared.schemas.forms()));
+            if let Some(reference) = reference {
+                let whole = blob::load(&*self.log, base_of(&self.at.topic), &self.at, &reference).await;
+                let whole = whole.map_err(|error| error.at("partition", &self.at).at("offset", message.offset))?;
+                self.raw.iter_mut().take(1).for_each(|message| message.payload = Some(whole.clone()));
+                continue;
+            }
             match decode_one(message, self.shared.schemas.forms()) {
                 Ok(decoded) => {
                     let schema = decoded.payload.as_deref().and_then(avro::schema_of);
@@ -271,12 +272,13 @@ impl Log<Typed> for Coded {
 
     async fn session(&self) -> Result<Arc<dyn Session<Typed>>> {
         let session = self.log.session().await?;
-        Ok(Arc::new(CodedSession { session, shared: self.shared.clone(), dead: AtomicBool::new(false) }))
+        Ok(Arc::new(CodedSession::new(session, self.shared.clone())))
     }
 
     async fn read(&self, at: &Partition, from: Offset) -> Result<Box<dyn Reading<Typed>>> {
         let reading = self.log.read(at, from).await?;
         Ok(Box::new(CodedReading {
+            log: self.log.clone(),
             reading,
             shared: self.shared.clone(),
             at: at.clone(),

@@ -369,6 +369,7 @@ mod tests {
             Box::pin(async {}) as _
         };
         suite::all(subject.clone(), Box::new(compact)).await;
+        crate::topic::blob_suite::all(subject.clone()).await;
         suite::single_member(&subject).await;
         suite::removal_is_seen_at_once(&subject).await;
     }

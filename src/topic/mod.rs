@@ -6,6 +6,7 @@
 //! and `kafka`. All pass `suite`. The payload is a type parameter: raw bytes for the embedded log
 //! and Kafka, typed records for the stages; `codec` joins the two.
 
+pub mod blob;
 pub mod claim;
 pub mod message;
 pub mod message_key;
@@ -21,7 +22,12 @@ pub mod kafka;
 
 mod single;
 
+#[cfg(any(test, feature = "conformance"))]
+#[allow(clippy::unwrap_used, reason = "a suite fails by panicking")]
+pub mod blob_suite;
 pub mod codec;
+#[cfg(feature = "kafka")]
+pub mod confluent;
 pub mod registry;
 #[cfg(any(test, feature = "conformance"))]
 pub mod suite;
@@ -183,7 +189,8 @@ pub trait Log<P: Payload>: Send + Sync {
     /// Deletes a topic with everything in it. Deleting one that does not exist is no error.
     async fn remove(&self, topic: &str) -> Result<()>;
 
-    /// Opens a producer session of its own.
+    /// Opens a producer session. Sessions of one process may share what carries them (claim-2): when it
+    /// fails, all of them are dead.
     async fn session(&self) -> Result<Arc<dyn Session<P>>>;
 
     /// Reads a partition from `from` on; an offset below the low watermark fails at the first `next`.
@@ -205,7 +212,7 @@ pub trait Log<P: Payload>: Send + Sync {
 /// What a group tells its member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Assignment {
-    /// These partitions are mine from now on.
+    /// These partitions are mine from now on; told once with none if the group has none for me.
     Assigned(Vec<Partition>),
     /// Hand these over: finish, commit, then call `Membership::released`.
     Revoked(Vec<Partition>),
@@ -231,4 +238,8 @@ pub trait Membership: Send + Sync {
 
     /// Records what is finished: after its effects (P5).
     async fn commit(&self, at: &Partition, committed: Committed) -> Result<()>;
+
+    /// Leaves the group and returns once it knows, so that others take over at once. Dropping a member
+    /// leaves too, but nobody can wait for that.
+    async fn leave(&self) {}
 }

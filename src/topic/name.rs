@@ -69,6 +69,12 @@ impl Topics {
         self.named("dead", index)
     }
 
+    /// Payloads that are too large for a message, in chunks.
+    #[must_use]
+    pub fn blobs(&self, index: u32) -> Partition {
+        self.named("blobs", index)
+    }
+
     /// The partitions with number `index`, all but the ledgers.
     #[must_use]
     pub fn parts(&self, index: u32) -> Parts {

@@ -133,7 +133,7 @@ impl Schemas for LogSchemas {
 }
 
 /// The error for an id that no schema has.
-fn unknown(id: SchemaId) -> Error {
+pub(super) fn unknown(id: SchemaId) -> Error {
     let problem = format!(
         "no schema has the id {}; another program wrote the message, or it belongs to another log or registry",
         id.0

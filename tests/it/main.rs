@@ -10,5 +10,6 @@ mod journal;
 mod killed;
 mod node;
 mod process;
+mod second;
 mod verbs;
 mod world;

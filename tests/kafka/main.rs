@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod foreign;
+mod members;
+mod registry;
 mod server;
 mod stock;
 
@@ -140,7 +143,8 @@ async fn the_contract_of_all_logs_holds() {
     let log = open(shared()).await;
     let subject: Subject = Arc::new(Rolling(log.clone(), admin(shared())));
     let compact = move |topic: &str| Box::pin(cleaned(log.clone(), topic.to_owned())) as _;
-    suite::all(subject, Box::new(compact)).await;
+    suite::all(subject.clone(), Box::new(compact)).await;
+    driftless::topic::blob_suite::all(subject).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,6 +84,47 @@ impl Server {
     }
 }
 
+/// A running schema registry: Apicurio, by the interface all registries share.
+pub(crate) struct Registry {
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Registry {
+    #[expect(clippy::zombie_processes, reason = "the watcher outlives this process")]
+    pub(crate) fn start() -> Self {
+        let registry = Registry { port: free_port(), folder: tempfile::tempdir().unwrap() };
+        let started = registry.script("up").output().unwrap();
+        assert!(started.status.success(), "no registry:\n{}", String::from_utf8_lossy(&started.stderr));
+        let end = format!("tail --pid={} -f /dev/null; \"$0\" down registry; rm -rf \"$1\"", std::process::id());
+        let mut watch = Command::new("setsid");
+        watch.args(["sh", "-c", &end]).arg(services()).arg(registry.folder.path());
+        watch
+            .env("DRIFTLESS_SERVICES", registry.folder.path())
+            .env("DRIFTLESS_REGISTRY_PORT", registry.port.to_string());
+        watch.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        registry
+    }
+
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/apis/ccompat/v7", self.port)
+    }
+
+    fn script(&self, verb: &str) -> Command {
+        let mut command = Command::new(services());
+        command.args([verb, "registry"]).env("DRIFTLESS_SERVICES", self.folder.path());
+        command.env("DRIFTLESS_REGISTRY_PORT", self.port.to_string()).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.script("down").output());
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // The watcher would end it too, but only after all tests.

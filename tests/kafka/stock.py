@@ -7,6 +7,7 @@ import argparse
 import io
 import json
 import struct
+import urllib.request
 from decimal import Decimal
 
 import fastavro
@@ -69,6 +70,19 @@ def schemas_of(brokers, topic):
     return {text.offset() + 1: fastavro.parse_schema(json.loads(text.value())) for text in texts if text.value()}
 
 
+class Registry(dict):
+    """The schemas of a Confluent-compatible registry, each asked for once."""
+
+    def __init__(self, url):
+        super().__init__()
+        self.url = url
+
+    def __missing__(self, id):
+        with urllib.request.urlopen(f"{self.url}/schemas/ids/{id}", timeout=30) as answer:
+            self[id] = fastavro.parse_schema(json.loads(json.load(answer)["schema"]))
+        return self[id]
+
+
 def decode(data, schemas):
     """Confluent's wire format: a zero, the schema's id in four bytes, Avro. Empty is None."""
     if not data:
@@ -125,8 +139,10 @@ def main():
     arguments.add_argument("topic")
     arguments.add_argument("--group", help="go on where this consumer group stands")
     arguments.add_argument("--isolation", default="read_committed", help="either level gives the same")
+    arguments.add_argument("--registry", help="the URL of the schema registry, if one is configured")
     given = arguments.parse_args()
-    schemas = schemas_of(given.brokers, given.topic.split(".")[0] + ".__schemas")
+    in_log = given.topic.split(".")[0] + ".__schemas"
+    schemas = Registry(given.registry) if given.registry else schemas_of(given.brokers, in_log)
     upsert, exact = Upsert(), Exact()
     for message in messages(given.brokers, given.topic, given.group, given.isolation):
         key, value = decode(message.key(), schemas), decode(message.value(), schemas)

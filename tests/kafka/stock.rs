@@ -13,7 +13,7 @@ use driftless::runtime::clock::SystemClock;
 use driftless::topic::codec::Coded;
 use driftless::topic::message_key::message_key;
 use driftless::topic::name::Topics;
-use driftless::topic::registry::LogSchemas;
+use driftless::topic::registry::{LogSchemas, Schemas};
 use driftless::topic::{Cleanup, Log, Message, Typed, suite};
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
@@ -490,8 +490,18 @@ fn assert_found(lines: &[Json], journal: &Journal, how: &str) {
 async fn a_stock_consumer_finds_the_values_that_were_written_and_ends_with_the_same_heads() {
     let log: Arc<dyn Log<_>> = Arc::new(open(shared()).await);
     let schemas = LogSchemas::open(log.clone(), Arc::new(SystemClock), "stock").await.unwrap();
-    let coded = Coded::new(log, Arc::new(schemas));
-    let topics = Topics::new("stock", "customers", None, PARTITIONS);
+    everything_is_found(log, Arc::new(schemas), "stock", &[]).await;
+}
+
+/// Writes a dataset with its schemas in a store, and lets the program find it.
+pub(crate) async fn everything_is_found(
+    log: Arc<dyn Log<driftless::topic::Raw>>,
+    schemas: Arc<dyn Schemas>,
+    prefix: &str,
+    more: &[&str],
+) {
+    let coded = Coded::new(log, schemas);
+    let topics = Topics::new(prefix, "customers", None, PARTITIONS);
     let name = topics.dataset(0).topic;
     coded.create(&suite::spec(&name, PARTITIONS, Cleanup::Keep)).await.unwrap();
     let columns = columns();
@@ -506,9 +516,11 @@ async fn a_stock_consumer_finds_the_values_that_were_written_and_ends_with_the_s
         soon("the append", session.append(&at, messages.clone())).await.unwrap();
     }
     for isolation in ["read_committed", "read_uncommitted"] {
-        let alone = consume(&name, &["--isolation", isolation]).await;
+        let given = [&["--isolation", isolation], more].concat();
+        let alone = consume(&name, &given).await;
         assert_found(&alone, &journal, isolation);
-        let group = ["--isolation", isolation, "--group", isolation];
+        let name_of_group = format!("{prefix}-{isolation}");
+        let group = [&given[..], &["--group", &name_of_group]].concat();
         assert_found(&consume(&name, &group).await, &journal, &format!("{isolation} in a group"));
         assert!(records(&consume(&name, &group).await).is_empty(), "{isolation}: the group goes on where it stood");
     }

@@ -15,6 +15,7 @@ mod journal;
 #[path = "../kafka/server.rs"]
 #[allow(dead_code, reason = "the tests of the log use more of it")]
 mod kafka;
+mod nodes;
 mod postgres;
 #[path = "../it/process.rs"]
 mod process;

@@ -11,6 +11,7 @@ use super::product::{Access, Env, Platform, Product, RoleId, Start};
 use super::shared::{Count, Shared, Totals, trace};
 use super::workload::{Policy, Tags, key};
 use driftless::event::{ActorId, Key, PlatformNo, Record};
+use driftless::runtime::stop::Stop;
 use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
 use driftless::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
@@ -86,7 +87,7 @@ impl Site {
 /// The instances of a role: the one that ought to run, and old ones that still do.
 struct Cast {
     role: RoleId,
-    current: Option<(TaskId, Arc<AtomicBool>)>,
+    current: Option<(TaskId, Arc<AtomicBool>, Stop)>,
 }
 
 struct Zombie {
@@ -214,9 +215,9 @@ impl<'a> Simulation<'a> {
     }
 
     /// The surroundings of a new instance.
-    fn env(&mut self) -> (Env, Arc<AtomicBool>) {
+    fn env(&mut self) -> (Env, Arc<AtomicBool>, Stop) {
         let skew = self.skew();
-        let assigned = Arc::new(AtomicBool::new(true));
+        let (assigned, stop) = (Arc::new(AtomicBool::new(true)), Stop::default());
         self.instances += 1;
         let platform = |(index, site): (usize, &Site)| {
             let no = PlatformNo(index as u16 + 1);
@@ -233,18 +234,19 @@ impl<'a> Simulation<'a> {
             topics: self.topics.clone(),
             policy: self.config.policy,
             assigned: assigned.clone(),
+            stop: stop.clone(),
             instance: self.instances,
         };
-        (env, assigned)
+        (env, assigned, stop)
     }
 
     fn launch(&mut self, at: usize) {
-        let (env, assigned) = self.env();
+        let (env, assigned, stop) = self.env();
         let role = self.cast[at].role;
         let start = if replays(role) { self.start } else { Start::Resume };
         trace!(self.shared, "start {role:?} as instance {}", self.instances);
         let task = self.world.spawn(self.product.spawn(env, role, start));
-        self.cast[at].current = Some((task, assigned));
+        self.cast[at].current = Some((task, assigned, stop));
     }
 
     fn restart_missing(&mut self) {
@@ -379,7 +381,7 @@ impl<'a> Simulation<'a> {
         trace!(self.shared, "---- replay");
         let before = (self.oracle.published(), self.shared.applied.load(Relaxed));
         for cast in &mut self.cast {
-            if let Some((task, _)) = cast.current.take() {
+            if let Some((task, ..)) = cast.current.take() {
                 self.world.kill(task);
             }
         }

@@ -16,7 +16,6 @@ use driftless::resolve::policy::{LastWriter, Merged, Policy as Rule};
 use driftless::runtime::error::{Remedy, Result};
 use driftless::settle::{Projection, Resolver, announce};
 use driftless::topic::{Log, Typed};
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -29,7 +28,7 @@ impl Product for Driftless {
     fn spawn(&self, env: Env, role: RoleId, start: Start) -> Task {
         Box::pin(async move {
             loop {
-                let Err(error) = attempt(&env, role, start).await;
+                let Err(error) = attempt(&env, role, start).await else { return };
                 match error.remedy() {
                     // claim-8: who is fenced and no longer assigned ends; all others take over again.
                     Remedy::Retry { .. } if !env.assigned.load(Relaxed) => return,
@@ -44,14 +43,14 @@ impl Product for Driftless {
     }
 }
 
-async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<Infallible> {
+async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<()> {
     match role {
         RoleId::Reader(platform) => {
             let capture = capture(env, platform);
             for lane in &capture.lanes {
                 announce(&*capture.log, &lane.changes, &[schema().clone()]).await?;
             }
-            flow::capture(&capture, LIMIT).await
+            flow::capture(&capture, LIMIT, &env.stop).await
         }
         RoleId::Sink(platform, partition) => {
             let sink = sink(env, platform, partition);
@@ -61,14 +60,14 @@ async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<Infallible> {
                 Start::Replay => format!("replay.{}", env.instance),
             };
             let member = env.log.join(&group, &[env.topics.dataset(0).topic]).await?;
-            flow::apply(&sink, &**access, &*member, LIMIT).await
+            flow::apply(&sink, &**access, &*member, LIMIT, &env.stop).await
         }
         RoleId::Agent(platform, partition) => {
             let agent = agent(env, platform, partition, start);
             announce(&*agent.log, &agent.changes, &[schema().clone()]).await?;
-            flow::agent(&agent, LIMIT).await
+            flow::agent(&agent, LIMIT, &env.stop).await
         }
-        RoleId::Resolver(partition) => flow::resolve(&resolver(env, partition), LIMIT).await,
+        RoleId::Resolver(partition) => flow::resolve(&resolver(env, partition), LIMIT, &env.stop).await,
     }
 }
 

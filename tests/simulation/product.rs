@@ -6,6 +6,7 @@ use super::workload::Policy;
 use driftless::connectors::contract::{LogPlatform, Store};
 use driftless::event::{ActorId, PlatformNo, Record};
 use driftless::runtime::clock::Clock;
+use driftless::runtime::stop::Stop;
 use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub(crate) struct Env {
     /// Whether the group still assigns this role to this instance (claim-8). Turns false, but not
     /// always, when a second instance is started; an instance that is fenced and sees false ends.
     pub assigned: Arc<AtomicBool>,
+    /// Asks an instance that was replaced to hand over (claim-9), which may come late.
+    pub stop: Stop,
     /// Tells instances apart, in traces.
     pub instance: u32,
 }

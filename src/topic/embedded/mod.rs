@@ -126,8 +126,11 @@ fn lock(dir: &Path) -> Result<File> {
         Err(TryLockError::WouldBlock) => {
             let mut owner = String::new();
             file.read_to_string(&mut owner).map_err(failed)?;
-            let text =
-                format!("the log is open already, by process {}; stop it, or use another directory", owner.trim());
+            let text = format!(
+                "another process, {}, has the log open; stop it, or use another directory. Several nodes can share \
+                 a log only in Kafka (`log: {{ type: kafka }}`)",
+                owner.trim()
+            );
             return Err(Error::new(Code::LogLocked, text).at("directory", dir.display()));
         }
     }

@@ -33,6 +33,7 @@ async fn the_contract_holds() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
     suite::all(subject(&log), compact_now(&log)).await;
+    crate::topic::blob_suite::all(subject(&log)).await;
     suite::single_member(&subject(&log)).await;
     suite::removal_is_seen_at_once(&subject(&log)).await;
 }

@@ -2,6 +2,7 @@
 //! of librdkafka becomes one of ours. An error never carries the value of a setting: it may be a secret.
 
 use super::KafkaSettings;
+use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
 use crate::topic::Partition;
 use parking_lot::Mutex;
@@ -10,6 +11,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,22 +50,77 @@ pub(super) fn config(settings: &KafkaSettings, tuned: &[(&str, &str)], fixed: &[
     config
 }
 
-/// Hears what a client tells of its connections, and keeps the last of it for error texts.
-#[derive(Clone, Default)]
-pub(super) struct Heard(Arc<Mutex<String>>);
+/// One kind of trouble is told once in this time, in milliseconds: a broker that is away makes dozens
+/// of clients tell of it many times a second.
+const TELL_EVERY_MS: u64 = 30_000;
+
+/// Hears what the clients tell of their connections, passes little of it on, and keeps the last of it
+/// for error texts.
+#[derive(Clone)]
+pub(super) struct Heard {
+    clock: Arc<dyn Clock>,
+    told: Arc<Mutex<Told>>,
+}
+
+#[derive(Default)]
+struct Told {
+    last: String,
+    /// By kind of trouble: when it was passed on last, and how often it was kept back since.
+    kinds: BTreeMap<String, (u64, u64)>,
+}
+
+impl Told {
+    /// Whether to pass a kind of trouble on now: with how many were kept back since the last time.
+    fn pass(&mut self, kind: &str, now_ms: u64) -> Option<u64> {
+        match self.kinds.get_mut(kind) {
+            Some((at_ms, kept)) if now_ms < at_ms.saturating_add(TELL_EVERY_MS) => {
+                *kept += 1;
+                None
+            }
+            Some((at_ms, kept)) => {
+                *at_ms = now_ms;
+                Some(std::mem::take(kept))
+            }
+            None => {
+                self.kinds.insert(kind.to_owned(), (now_ms, 0));
+                Some(0)
+            }
+        }
+    }
+}
 
 impl Heard {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Heard { clock, told: Arc::default() }
+    }
+
     /// Adds the last trouble heard to an error.
     pub(super) fn explain(&self, error: Error) -> Error {
-        let last = self.0.lock().clone();
+        let last = self.told.lock().last.clone();
         if last.is_empty() || error.code != Code::LogUnreachable { error } else { error.at("last trouble", last) }
     }
 }
 
 impl ClientContext for Heard {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "trouble with Kafka");
-        reason.clone_into(&mut self.0.lock());
+        let kind = error.rdkafka_error_code().map_or_else(|| "other".to_owned(), |code| format!("{code:?}"));
+        let mut told = self.told.lock();
+        reason.clone_into(&mut told.last);
+        let passed = told.pass(&kind, self.clock.now_ms());
+        drop(told);
+        if let Some(kept_back) = passed {
+            tracing::warn!(%error, reason, kept_back, "trouble with Kafka");
+        }
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, text: &str) {
+        if level as i32 > RDKafkaLogLevel::Warning as i32 {
+            return tracing::debug!(target: "librdkafka", fac, text);
+        }
+        let passed = self.told.lock().pass(fac, self.clock.now_ms());
+        if let Some(kept_back) = passed {
+            tracing::warn!(target: "librdkafka", fac, text, kept_back);
+        }
     }
 
     fn stats_raw(&self, _statistics: &[u8]) {}
@@ -174,7 +231,6 @@ pub(super) fn list<'a>(all: impl IntoIterator<Item = &'a Partition>, offset: Off
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn settings(all: &[(&str, &str)]) -> KafkaSettings {
         let librdkafka: BTreeMap<_, _> = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -194,7 +250,7 @@ mod tests {
     #[test]
     fn a_wrong_setting_is_named_without_its_value() {
         let wrong = config(&settings(&[("ssl.engine.id", "x"), ("linger.ms", "my-secret")]), &[], &[]);
-        let error = match wrong.create_with_context::<_, rdkafka::producer::BaseProducer<Told>>(Told) {
+        let error = match wrong.create_with_context::<_, rdkafka::producer::BaseProducer<Deaf>>(Deaf) {
             Ok(_) => panic!("`linger.ms` is no number"),
             Err(error) => failed("no producer could be made", error),
         };
@@ -203,9 +259,19 @@ mod tests {
         assert!(!format!("{error:?}").contains("my-secret"), "{error:?}");
     }
 
-    struct Told;
-    impl ClientContext for Told {}
-    impl rdkafka::producer::ProducerContext for Told {
+    #[test]
+    fn one_kind_of_trouble_is_told_once_and_then_with_how_often_it_was_kept_back() {
+        let mut told = super::Told::default();
+        assert_eq!(told.pass("down", 1_000), Some(0));
+        assert_eq!((told.pass("down", 1_001), told.pass("down", 30_999)), (None, None));
+        assert_eq!(told.pass("other", 1_001), Some(0), "another kind is told all the same");
+        assert_eq!(told.pass("down", 31_000), Some(2));
+        assert_eq!(told.pass("down", 31_001), None);
+    }
+
+    struct Deaf;
+    impl ClientContext for Deaf {}
+    impl rdkafka::producer::ProducerContext for Deaf {
         type DeliveryOpaque = ();
         fn delivery(&self, _: &rdkafka::producer::DeliveryResult<'_>, (): ()) {}
     }

@@ -4,19 +4,22 @@
 //! `next` is the sign of life (claim-8): librdkafka is served only there, so an owner that hangs is
 //! put out of the group after `max.poll.interval.ms`. Partitions asked back stay ours until
 //! `released`; partitions lost are gone at once (claim-9).
+//!
+//! A node that has a name is a *static* member (`group.instance.id`): killed and started again it gets
+//! its partitions back at once, where a nameless one waits until the group has given its predecessor up
+//! (`session.timeout.ms`). The group does not let a static member leave, so it steps aside instead: it
+//! asks for another topic, and its partitions go to the others.
 
 use super::client::{blocking, is_transient};
-use super::{Code, Error, Heard, KafkaLog, REQUEST, Result, config, failed, index, list, raw};
+use super::group::{self, Group, unassign};
+use super::metadata::{from_hex, to_hex};
+use super::{Code, Error, KafkaLog, REQUEST, Result, config, failed, index, list, raw};
 use crate::topic::{Assignment, Committed, Membership, Partition};
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Offset, TopicPartitionList};
-use std::collections::{BTreeSet, VecDeque};
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -30,6 +33,10 @@ const EVENTS_MAX: usize = 8;
 /// How long joining or a rebalance may hold up a commit, in milliseconds.
 const COMMIT_WITHIN_MS: u64 = 30_000;
 
+/// How long stepping aside and leaving may take each, in milliseconds.
+const LEAVE_WITHIN_MS: u64 = 3_000;
+/// How often a member that leaves looks whether it has left, in milliseconds.
+const LEAVE_LOOK_MS: u64 = 5;
 /// How often a member that leaves looks whether a commit still runs.
 const LEAVE_TURN: Duration = Duration::from_millis(5);
 
@@ -44,8 +51,9 @@ const TUNED: [(&str, &str); 4] = [
 /// Not known to `group.protocol: consumer`, where the broker decides.
 const CLASSIC: [(&str, &str); 3] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
-    ("session.timeout.ms", "10000"),
-    ("heartbeat.interval.ms", "2000"),
+    // The shortest that brokers allow unless told: how long the partitions of a killed node rest.
+    ("session.timeout.ms", "6000"),
+    ("heartbeat.interval.ms", "1000"),
 ];
 
 const FIXED: [(&str, &str); 4] = [
@@ -55,114 +63,13 @@ const FIXED: [(&str, &str); 4] = [
     ("enable.partition.eof", "false"),
 ];
 
-/// What the member knows.
-#[derive(Default)]
-struct State {
-    held: BTreeSet<Partition>,
-    /// Asked back: answered in one, when none of them is kept any more.
-    asked: Vec<Partition>,
-    /// Those of `asked` that are not released yet.
-    leaving: BTreeSet<Partition>,
-    /// What `next` has to tell.
-    told: VecDeque<Assignment>,
-    failed: Option<Error>,
-    joined: bool,
-    closing: bool,
-    turned_ms: u64,
-}
-
-/// Hears the group.
-struct Group {
-    heard: Heard,
-    state: Mutex<State>,
-}
-
-impl ClientContext for Group {
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.heard.error(error, reason);
-    }
-}
-
-impl ConsumerContext for Group {
-    /// Runs inside of `turn`, or while the consumer closes.
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let all = partitions(list);
-        let done = match err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, &all, list),
-            _ => self.revoked(consumer, all, list),
-        };
-        if let Err(error) = done {
-            self.state.lock().failed = Some(failed("an assignment of the group could not be taken", error));
-        }
-    }
-}
-
-impl Group {
-    fn assigned(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        all: &[Partition],
-        list: &mut TopicPartitionList,
-    ) -> KafkaResult<()> {
-        // Any offset will do, as nothing is fetched; without one librdkafka would ask the cluster.
-        list.set_all_offsets(Offset::Offset(0))?;
-        match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
-            _ => consumer.assign(list)?,
-        }
-        if !all.is_empty() {
-            consumer.pause(list)?;
-        }
-        let mut state = self.state.lock();
-        state.joined = true;
-        state.held.extend(all.iter().cloned());
-        if !all.is_empty() {
-            state.told.push_back(Assignment::Assigned(all.to_vec()));
-        }
-        Ok(())
-    }
-
-    fn revoked(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        all: Vec<Partition>,
-        list: &TopicPartitionList,
-    ) -> KafkaResult<()> {
-        let lost = consumer.assignment_lost();
-        let mut state = self.state.lock();
-        if !lost && !state.closing && !all.is_empty() {
-            // Given back by `released`: until then the owner may finish (claim-9).
-            state.leaving.extend(all.iter().cloned());
-            state.asked.extend(all.iter().cloned());
-            state.told.push_back(Assignment::Revoked(all));
-            return Ok(());
-        }
-        state.held.retain(|at| !all.contains(at));
-        if lost && !all.is_empty() {
-            state.told.push_back(Assignment::Lost(all));
-        }
-        drop(state);
-        unassign(consumer, list)
-    }
-}
-
-fn unassign(consumer: &BaseConsumer<Group>, list: &TopicPartitionList) -> KafkaResult<()> {
-    match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
-        _ => consumer.unassign(),
-    }
-}
-
-fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
-    let all = list.elements();
-    all.iter().map(|e| Partition::new(e.topic(), u32::try_from(e.partition()).unwrap_or(u32::MAX))).collect()
-}
-
 /// A member of a group.
 pub(super) struct KafkaMember {
     log: KafkaLog,
     consumer: Arc<BaseConsumer<Group>>,
     filled: Arc<Notify>,
+    /// Whether the group knows this node by its name.
+    named: bool,
 }
 
 impl KafkaMember {
@@ -175,6 +82,12 @@ impl KafkaMember {
         tuned.extend(CLASSIC.iter().filter(|_| !newer));
         let mut config = config(settings, &tuned, &FIXED);
         config.set("group.id", group);
+        // The newer protocol keeps the name of a killed member for its whole session.
+        let name = settings.instance.as_deref().filter(|_| !newer);
+        if let Some(name) = name {
+            config.set("group.instance.id", name);
+        }
+        let named = name.is_some();
         let context = Group { heard: log.0.heard.clone(), state: Mutex::default() };
         let mut consumer: BaseConsumer<Group> =
             config.create_with_context(context).map_err(|e| failed(doing, e).at("group", group))?;
@@ -183,10 +96,10 @@ impl KafkaMember {
         consumer.set_nonempty_callback(move || wake.notify_one());
         let topics: Vec<&str> = topics.iter().map(|t| &**t).collect();
         consumer.subscribe(&topics).map_err(|e| failed(doing, e).at("group", group))?;
-        Ok(KafkaMember { log, consumer: Arc::new(consumer), filled })
+        Ok(KafkaMember { log, consumer: Arc::new(consumer), filled, named })
     }
 
-    fn state(&self) -> &Mutex<State> {
+    fn state(&self) -> &Mutex<group::State> {
         &self.consumer.context().state
     }
 
@@ -217,6 +130,11 @@ impl KafkaMember {
             // Of fetching, which nobody wants; or the eviction that comes as a lost assignment.
             Some(K::AutoOffsetReset | K::OffsetOutOfRange | K::PollExceeded) => {
                 tracing::debug!(%error, "heard in a group")
+            }
+            Some(K::FencedInstanceId | K::Fatal) if self.named => {
+                let text = "another node has the same name in the group; a data folder was copied, or is used twice: \
+                            remove the file `node-id` from it";
+                self.state().lock().failed = Some(Error::new(Code::LogFailed, text).caused_by(error));
             }
             _ => self.state().lock().failed = Some(failed("the group told of trouble", error)),
         }
@@ -312,6 +230,17 @@ impl Membership for KafkaMember {
             }
         }
     }
+
+    async fn leave(&self) {
+        self.close_state();
+        if self.named {
+            self.step_aside().await;
+        }
+        if let Err(error) = self.consumer.close_queue() {
+            return tracing::debug!(%error, "a group is left without a word");
+        }
+        self.turn_until(|member| member.consumer.closed()).await;
+    }
 }
 
 fn joining(at: &Partition) -> Error {
@@ -319,6 +248,45 @@ fn joining(at: &Partition) -> Error {
 }
 
 impl KafkaMember {
+    /// From now on nothing is told any more, and what is asked back is given at once.
+    fn close_state(&self) {
+        let mut state = self.state().lock();
+        state.closing = true;
+        state.leaving.clear();
+        let asked = std::mem::take(&mut state.asked);
+        drop(state);
+        if !asked.is_empty() {
+            self.give_back(&asked);
+        }
+    }
+
+    /// Lets the group give this member's partitions to others: it asks for a topic nobody works on.
+    async fn step_aside(&self) {
+        let other = self.log.0.settings.idle_topic();
+        let name = other.clone();
+        let exists = self.log.query(move |log| log.shape(&name)).await;
+        if !matches!(exists, Ok(Some(_))) {
+            return;
+        }
+        let before = self.state().lock().assignments;
+        match self.consumer.subscribe(&[&other]) {
+            Ok(()) => self.turn_until(|member| member.state().lock().assignments > before).await,
+            Err(error) => tracing::debug!(%error, "the partitions rest until the session has timed out"),
+        }
+    }
+
+    /// Serves the group until something is so, but not for long.
+    async fn turn_until(&self, is_so: impl Fn(&Self) -> bool) {
+        let until_ms = self.log.0.clock.now_ms() + LEAVE_WITHIN_MS;
+        while !is_so(self) && self.log.0.clock.now_ms() < until_ms {
+            self.turn();
+            tokio::select! {
+                () = self.filled.notified() => {}
+                () = self.log.pause(LEAVE_LOOK_MS) => {}
+            }
+        }
+    }
+
     async fn commit_once(&self, at: &Partition, committed: Committed) -> Result<()> {
         let (consumer, at) = (self.consumer.clone(), at.clone());
         blocking(move || {
@@ -336,14 +304,7 @@ impl KafkaMember {
 impl Drop for KafkaMember {
     /// Leaving takes a moment: elsewhere.
     fn drop(&mut self) {
-        let mut state = self.state().lock();
-        state.closing = true;
-        state.leaving.clear();
-        let asked = std::mem::take(&mut state.asked);
-        drop(state);
-        if !asked.is_empty() {
-            self.give_back(&asked);
-        }
+        self.close_state();
         let consumer = self.consumer.clone();
         let leave = move || {
             // The last one to let go closes; this thread may block, the others must not.
@@ -354,44 +315,5 @@ impl Drop for KafkaMember {
         if let Err(error) = std::thread::Builder::new().name("kafka-close".into()).spawn(leave) {
             tracing::warn!(%error, "a group was left in place, because no thread could be started");
         }
-    }
-}
-
-/// Kafka's metadata are text: two digits a byte.
-fn to_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn from_hex(text: &str) -> Option<Bytes> {
-    let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let pair = |pair: &[u8]| match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    };
-    text.as_bytes().chunks(2).map(pair).collect::<Option<Vec<u8>>>().map(Bytes::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn metadata_survive_being_text(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            prop_assert_eq!(from_hex(&to_hex(&bytes)), Some(Bytes::from(bytes)));
-        }
-    }
-
-    #[test]
-    fn metadata_of_others_are_no_metadata() {
-        assert_eq!(from_hex("abc"), None);
-        assert_eq!(from_hex("zz"), None);
-        assert_eq!(from_hex(""), Some(Bytes::new()));
     }
 }

@@ -1,8 +1,8 @@
 //! The log in Apache Kafka, for more than one process.
 //!
-//! An append is answered when all in-sync replicas have it (`session`): one idempotent producer per
-//! session, so batches land in order and at most once; after any failure the session is dead
-//! (claim-2). A reader fetches one partition without any group (`reading`). Topics are created with
+//! An append is answered when all in-sync replicas have it (`session`): one idempotent producer for all
+//! claims of the process, so batches land in order and at most once; after any failure it is dead, and
+//! whoever wrote through it takes over again with a new one (claim-2). A reader fetches one partition without any group (`reading`). Topics are created with
 //! settings under which nothing is lost, and existing ones are compared (`topics`, topic-6). A group's
 //! members live in any process (`member`, claim-8, claim-9). It knows nothing of records or claims.
 //!
@@ -11,7 +11,9 @@
 //! `offsets.retention.minutes` (a week): its sinks then start again at the beginning.
 
 mod client;
+mod group;
 mod member;
+mod metadata;
 mod reading;
 mod session;
 mod topics;
@@ -27,7 +29,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// The largest message a topic takes, in bytes; larger payloads go in chunks.
@@ -42,9 +44,18 @@ pub struct KafkaSettings {
     pub prefix: String,
     /// How sessions compress; a topic with another compression is recompressed by the broker.
     pub compression: Compression,
+    /// The node's name, if it has one: under it groups know it again after it was killed.
+    pub instance: Option<String>,
     /// Settings for librdkafka under its own names: TLS, SASL, limits. What the guarantees rest on
     /// cannot be set here. `group.protocol: consumer` chooses Kafka's newer groups.
     pub librdkafka: BTreeMap<String, String>,
+}
+
+impl KafkaSettings {
+    /// A topic that every node creates and no group works on.
+    fn idle_topic(&self) -> String {
+        format!("{}.__control", self.prefix)
+    }
 }
 
 impl fmt::Debug for KafkaSettings {
@@ -66,6 +77,8 @@ struct Inner {
     /// Asks for metadata and offsets; never consumes.
     queries: BaseConsumer<Heard>,
     admin: AdminClient<Heard>,
+    /// The producer that all claims of this process share (claim-2), while one of them uses it.
+    session: Mutex<Weak<session::KafkaSession>>,
     /// How many partitions the topics have that were met already; frozen for a generation (topic-2).
     known: Mutex<BTreeMap<Arc<str>, u32>>,
 }
@@ -75,12 +88,13 @@ impl KafkaLog {
     /// `log_unreachable` if no broker answers.
     pub async fn open(settings: KafkaSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         blocking(move || {
-            let heard = Heard::default();
+            let heard = Heard::new(clock.clone());
             let doing = "no client of the Kafka cluster could be made";
             let config = config(&settings, &[], &[("group.protocol", "classic")]);
             let queries = config.create_with_context(heard.clone()).map_err(|e| failed(doing, e))?;
             let admin = config.create_with_context(heard.clone()).map_err(|e| failed(doing, e))?;
-            let log = KafkaLog(Arc::new(Inner { settings, clock, heard, queries, admin, known: Mutex::default() }));
+            let (session, known) = (Mutex::new(Weak::new()), Mutex::default());
+            let log = KafkaLog(Arc::new(Inner { settings, clock, heard, queries, admin, session, known }));
             log.broker_count()?;
             Ok(log)
         })
@@ -91,6 +105,18 @@ impl KafkaLog {
         let answer = self.0.queries.fetch_metadata(Some("__none"), REQUEST);
         let text = format!("the Kafka cluster at {} did not answer", self.0.settings.brokers);
         answer.map(|m| m.brokers().len()).map_err(|e| self.explain(failed(&text, e)))
+    }
+
+    /// claim-2: one producer for all, so that a late record of an old claim stands before the next claim
+    /// of this process. After a failure the next one to ask gets a new one.
+    fn shared_session(&self) -> Result<Arc<session::KafkaSession>> {
+        let mut shared = self.0.session.lock();
+        if let Some(living) = shared.upgrade().filter(|session| !session.is_dead()) {
+            return Ok(living);
+        }
+        let opened = Arc::new(session::KafkaSession::open(self.clone())?);
+        *shared = Arc::downgrade(&opened);
+        Ok(opened)
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -147,7 +173,7 @@ impl Log<Raw> for KafkaLog {
 
     async fn session(&self) -> Result<Arc<dyn Session<Raw>>> {
         let log = self.clone();
-        blocking(move || Ok(Arc::new(session::KafkaSession::open(log)?) as Arc<dyn Session<Raw>>)).await
+        blocking(move || Ok(log.shared_session()? as Arc<dyn Session<Raw>>)).await
     }
 
     async fn read(&self, at: &Partition, from: Offset) -> Result<Box<dyn Reading<Raw>>> {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
@@ -115,6 +115,10 @@ struct Deliveries {
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         self.heard.error(error, reason);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, text: &str) {
+        self.heard.log(level, fac, text);
     }
 }
 
@@ -249,6 +253,11 @@ pub(super) struct KafkaSession {
 }
 
 impl KafkaSession {
+    /// Whether it takes nothing more.
+    pub(super) fn is_dead(&self) -> bool {
+        self.shared.is_dead()
+    }
+
     /// Opens a session. Blocks shortly.
     pub(super) fn open(log: KafkaLog) -> Result<Self> {
         let config = producer_config(&log);

@@ -77,7 +77,7 @@ impl Simulation<'_> {
 
     pub(super) fn crash(&mut self) {
         let at = self.rng.below(self.cast.len());
-        if let Some((task, _)) = self.cast[at].current.take() {
+        if let Some((task, ..)) = self.cast[at].current.take() {
             trace!(self.shared, "{:?} crashes", self.cast[at].role);
             self.shared.count(Count::Crashes);
             self.faults += 1;
@@ -91,7 +91,7 @@ impl Simulation<'_> {
             return;
         }
         let at = self.rng.below(self.cast.len());
-        let Some((task, assigned)) = self.cast[at].current.take() else { return };
+        let Some((task, assigned, stop)) = self.cast[at].current.take() else { return };
         trace!(self.shared, "{:?} is paused and replaced", self.cast[at].role);
         self.shared.count(Count::Zombies);
         self.faults += 1;
@@ -101,6 +101,9 @@ impl Simulation<'_> {
         }
         if self.rng.chance(700) {
             assigned.store(false, Relaxed);
+            if self.instances.is_multiple_of(2) {
+                stop.ask();
+            }
         }
         self.zombies.push(Zombie { task, running });
         self.launch(at);
