@@ -243,7 +243,7 @@ impl Journal<'_> {
     /// When `tend` has something to do again, in milliseconds since 1970.
     #[must_use]
     pub fn due_ms(&self) -> u64 {
-        if self.dataset.in_flight() {
+        if self.dataset.in_flight() || self.is_behind_itself() {
             return u64::MAX;
         }
         let project = if self.behind.is_empty() { u64::MAX } else { self.behind_since_ms };
@@ -253,7 +253,8 @@ impl Journal<'_> {
     /// What is done behind the hot path: look for strays, project to S.
     pub async fn tend(&mut self) -> Result<()> {
         let now_ms = self.resolver.clock.now_ms();
-        let full = !self.dataset.in_flight() && self.behind.len() >= self.resolver.projection.versions_max;
+        let open = !self.dataset.in_flight() && !self.is_behind_itself();
+        let full = open && self.behind.len() >= self.resolver.projection.versions_max;
         if !full && now_ms < self.due_ms() {
             return Ok(());
         }
@@ -271,7 +272,13 @@ impl Journal<'_> {
             self.confirm().await?;
         }
         self.reassert().await?;
-        if self.behind.is_empty() { Ok(()) } else { self.project().await }
+        if self.behind.is_empty() || self.is_behind_itself() { Ok(()) } else { self.project().await }
+    }
+
+    /// After a takeover, until C is absorbed as far as D settles it. A mark says where both stand, and one
+    /// with the end of D and an early place in C would have the inputs between settled a second time.
+    fn is_behind_itself(&self) -> bool {
+        guard!("mark-absorbed", self.state.c_off < self.state.settled)
     }
 
     /// claim-7: a plain upsert consumer must not be left with a void version as the last of its key.
