@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_id, post_schema};
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{RawError, SchemaType, SuppliedSchema};
+use serde_json::Value as Json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,6 +120,51 @@ fn plain(part: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Registries write schemas in their own way: names relative to a namespace. Ours are whole.
+fn qualified(text: &str) -> String {
+    match serde_json::from_str::<Json>(text) {
+        Ok(mut json) => {
+            qualify(&mut json, "");
+            json.to_string()
+        }
+        Err(_) => text.to_owned(),
+    }
+}
+
+/// Makes the names whole in a type within a namespace.
+fn qualify(ty: &mut Json, namespace: &str) {
+    match ty {
+        Json::String(name) => *name = full(name, namespace),
+        Json::Array(branches) => branches.iter_mut().for_each(|branch| qualify(branch, namespace)),
+        Json::Object(map) => {
+            let own = map.remove("namespace");
+            let outer = own.as_ref().and_then(Json::as_str).unwrap_or(namespace);
+            let mut inner = namespace.to_owned();
+            if let Some(Json::String(name)) = map.get_mut("name") {
+                *name = full(name, outer);
+                inner = name.rsplit_once('.').map_or_else(String::new, |(space, _)| space.to_owned());
+            }
+            for key in ["type", "items", "values"] {
+                map.get_mut(key).into_iter().for_each(|ty| qualify(ty, &inner));
+            }
+            for field in map.get_mut("fields").and_then(Json::as_array_mut).into_iter().flatten() {
+                field.get_mut("type").into_iter().for_each(|ty| qualify(ty, &inner));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The whole name of a type; those of Avro itself have no namespace.
+fn full(name: &str, namespace: &str) -> String {
+    let own = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
+    let kinds = ["record", "error", "enum", "array", "map", "fixed"];
+    if namespace.is_empty() || name.contains('.') || own.contains(&name) || kinds.contains(&name) {
+        return name.to_owned();
+    }
+    format!("{namespace}.{name}")
+}
+
 #[async_trait]
 impl Schemas for RegistrySchemas {
     async fn register(&self, subject: &str, text: &str) -> Result<SchemaId> {
@@ -140,7 +186,7 @@ impl Schemas for RegistrySchemas {
         }
         match get_schema_by_id(id.0, &self.settings).await {
             Ok(found) => {
-                self.forms.learn(id, &found.schema);
+                self.forms.learn(id, &qualified(&found.schema));
                 Ok(())
             }
             Err(error) if told(&error).is_some_and(|told| told.error_code == NOT_FOUND) => {
@@ -165,6 +211,26 @@ mod tests {
         assert_eq!(schemas.address, "https://host:8081/apis/ccompat/v7");
         assert!(format!("{:?}", schemas.settings).contains("p@ss/"), "it is what calls carry");
         assert_eq!(plain("100%"), "100%");
+    }
+
+    /// As Avro's own library writes them, which registries use.
+    #[test]
+    fn relative_names_become_whole_again() {
+        let relative = r#"{"type":"record","name":"Claim","namespace":"driftless","fields":[
+            {"name":"role","type":{"type":"record","name":"Role","fields":[{"name":"n","type":["null","int"]}]}},
+            {"name":"again","type":{"type":"array","items":"Role"}},
+            {"name":"row","type":["null",{"type":"record","name":"t","namespace":"driftless.row","fields":[
+                {"name":"type","type":"string"},{"name":"of","type":"driftless.Role"},{"name":"self","type":"t"}]}]},
+            {"name":"last","type":"driftless.row.t"}]}"#;
+        let whole = r#"{"type":"record","name":"driftless.Claim","fields":[
+            {"name":"role","type":{"type":"record","name":"driftless.Role","fields":[{"name":"n","type":["null","int"]}]}},
+            {"name":"again","type":{"type":"array","items":"driftless.Role"}},
+            {"name":"row","type":["null",{"type":"record","name":"driftless.row.t","fields":[
+                {"name":"type","type":"string"},{"name":"of","type":"driftless.Role"},{"name":"self","type":"driftless.row.t"}]}]},
+            {"name":"last","type":"driftless.row.t"}]}"#;
+        let json = |text: &str| serde_json::from_str::<Json>(text).unwrap();
+        assert_eq!(json(&qualified(relative)), json(whole));
+        assert_eq!(json(&qualified(whole)), json(whole), "whole ones stay");
     }
 
     #[test]

@@ -13,7 +13,9 @@ async fn node(name: Option<&str>) -> KafkaLog {
         brokers: shared().brokers(),
         prefix: "members".into(),
         instance: name.map(ToOwned::to_owned),
-        librdkafka: [("session.timeout.ms".to_owned(), "300000".to_owned())].into(),
+        librdkafka: ["session.timeout.ms", "max.poll.interval.ms"]
+            .map(|name| (name.to_owned(), "300000".to_owned()))
+            .into(),
         ..KafkaSettings::default()
     };
     let log = KafkaLog::open(settings, Arc::new(SystemClock)).await.unwrap();

@@ -3,7 +3,7 @@
 //! error names the command that does.
 
 use super::{Code, Error, KafkaLog, MESSAGE_BYTES_MAX, REQUEST, Result, failed, refused};
-use crate::topic::{Cleanup, Compression, TopicSpec};
+use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
 use rdkafka::admin::{AdminOptions, ConfigEntry, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
@@ -15,6 +15,8 @@ const REPLICAS: usize = 3;
 const KNOWN_WITHIN_MS: u64 = 15_000;
 /// How long creating a topic is tried while the brokers are busy or start, in milliseconds.
 const CREATED_WITHIN_MS: u64 = 30_000;
+/// Of how many partitions of a new topic the leaders are asked.
+const ASKED_MAX: u32 = 50;
 /// How many topics are described by one request.
 const DESCRIBED_MAX: usize = 200;
 /// The level brokers compress with unless told; older ones know no setting for it.
@@ -129,9 +131,25 @@ impl KafkaLog {
             Some(Err((_, code))) => Err(refused(doing, code).at("topic", &spec.topic)),
             _ => {
                 let there = move |shape: &Option<Shape>| shape.is_some_and(|s| s.led && s.partitions > 0);
-                self.known(&spec.topic, there).await.map(|_| ())
+                self.known(&spec.topic, there).await?;
+                self.answered(spec).await
             }
         }
+    }
+
+    /// Waits until the leaders of a new topic answer for it: the metadata are ahead of them.
+    async fn answered(&self, spec: &TopicSpec) -> Result<()> {
+        let until_ms = self.0.clock.now_ms() + KNOWN_WITHIN_MS;
+        for index in 0..spec.partitions.min(ASKED_MAX) {
+            let at = Partition::new(spec.topic.clone(), index);
+            while let Err(error) = self.bounds(&at).await {
+                if error.code != Code::LogUnreachable || self.0.clock.now_ms() > until_ms {
+                    return Err(error);
+                }
+                self.pause(20).await;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the metadata of a topic are as they should be.
