@@ -21,6 +21,8 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// How long draining may take before the loop is ended where it stands, in milliseconds.
 const DRAIN_WITHIN_MS: u64 = 8_000;
+/// How long leaving the group may take after that, in milliseconds.
+const LEAVE_WITHIN_MS: u64 = 12_000;
 /// How often a loop that may not write looks whether it may again, in milliseconds.
 const LOOK_MS: u64 = 50;
 
@@ -102,7 +104,7 @@ impl Share {
         let (stop, clock) = (self.loops.stop.clone(), self.loops.clock.clone());
         let given_up = async {
             stop.asked().await;
-            clock.sleep_until(clock.now_ms() + DRAIN_WITHIN_MS + DRAIN_WITHIN_MS / 4).await;
+            clock.sleep_until(clock.now_ms() + DRAIN_WITHIN_MS + LEAVE_WITHIN_MS).await;
         };
         tokio::select! {
             _ = self.loops.tend(self.post.clone(), || self.serve()) => {}

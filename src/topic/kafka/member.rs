@@ -34,7 +34,7 @@ const EVENTS_MAX: usize = 8;
 const COMMIT_WITHIN_MS: u64 = 30_000;
 
 /// How long stepping aside and leaving may take each, in milliseconds.
-const LEAVE_WITHIN_MS: u64 = 3_000;
+const LEAVE_WITHIN_MS: u64 = 6_000;
 /// How often a member that leaves looks whether it has left, in milliseconds.
 const LEAVE_LOOK_MS: u64 = 5;
 /// How often a member that leaves looks whether a commit still runs.
