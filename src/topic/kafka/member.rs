@@ -263,9 +263,14 @@ impl KafkaMember {
     /// Lets the group give this member's partitions to others: it asks for a topic nobody works on.
     async fn step_aside(&self) {
         let other = self.log.0.settings.idle_topic();
-        let name = other.clone();
-        let exists = self.log.query(move |log| log.shape(&name)).await;
-        if !matches!(exists, Ok(Some(_))) {
+        let (consumer, name) = (self.consumer.clone(), other.clone());
+        // The member itself must know the topic: it joins again at once only then.
+        let exists = blocking(move || {
+            let metadata = consumer.fetch_metadata(Some(&name), REQUEST);
+            let metadata = metadata.map_err(|e| failed("the topic to step aside to is not known", e))?;
+            Ok(metadata.topics().iter().any(|topic| topic.name() == name && topic.error().is_none()))
+        });
+        if !matches!(exists.await, Ok(true)) {
             return;
         }
         let before = self.state().lock().assignments;
