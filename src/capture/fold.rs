@@ -273,7 +273,7 @@ impl<'a> Image<'a> {
             Change::Observed { collection, key, image, fp } => {
                 Some(Image { collection: *collection, key, op: Op::Read, value: image.as_ref(), fp: *fp, before: None })
             }
-            Change::Ledger { .. } => None,
+            Change::Ledger { .. } | Change::Unreadable(_) => None,
         }
     }
 }

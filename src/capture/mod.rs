@@ -5,11 +5,12 @@
 
 pub mod copy;
 pub mod fold;
+mod letters;
 
 use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
-    ActorId, Copying, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp,
-    Validity,
+    ActorId, Copying, DeadLetter, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema,
+    Stamp, Validity,
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
@@ -67,6 +68,8 @@ pub struct Owned<'a> {
     newest: Newest,
     number: u64,
     copied: Vec<Copying>,
+    /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
+    letters: Vec<(Partition, DeadLetter)>,
     /// Everything up to here is folded.
     through: Position,
     /// What the newest checkpoint says.
@@ -195,6 +198,7 @@ impl Capture {
             newest: restored.newest,
             number: mark.as_ref().map_or(0, |m| m.number),
             copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
+            letters: Vec::new(),
             through: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
@@ -271,6 +275,7 @@ impl Owned<'_> {
         let mut proposals = Vec::new();
         for transaction in &batch.transactions {
             proposals.extend(self.fold.transaction(transaction, now_ms, self.stamp));
+            self.keep_unreadable(transaction);
         }
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
@@ -342,6 +347,7 @@ impl Owned<'_> {
                 writer.settle_all().await?;
             }
         }
+        self.send_letters().await?;
         let mut removals: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         let mut moved: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         for (collection, key) in std::mem::take(&mut self.fold.moved) {

@@ -19,16 +19,19 @@ pub mod version;
 pub mod ledger;
 pub mod record;
 
+pub mod dead;
+
 pub mod avro;
 
+pub use dead::{DeadLetter, Fate, Stage};
 pub use fingerprint::Fp;
 pub use key::Key;
 pub use ledger::{Intent, Landed, LedgerEntry, Token};
-pub use position::Position;
+pub use position::{Position, Txn};
 pub use record::{
     Ack, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Join, Known,
     KnownRecord, LedgerRecord, Link, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side,
-    Stamp, StateRecord, Txn, Validity,
+    Stamp, StateRecord, Validity,
 };
 pub use row::Row;
 pub use schema::{Field, Schema, SchemaId, Type};

@@ -2,6 +2,7 @@
 //! `control`, so that two nodes never give one number twice. Numbers count from 1 within a dataset; a
 //! platform that was removed and comes back is a new incarnation. Nothing here is ever reused.
 
+use super::gate::Switches;
 use crate::event::{ActorId, Bootstrap, PlatformNo, Rules};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
@@ -23,9 +24,31 @@ struct Entry {
 #[serde(rename_all = "kebab-case", tag = "record")]
 enum What {
     Claim,
-    Platform { dataset: String, platform: String, number: u16, incarnation: u16 },
-    Removed { dataset: String, platform: String },
-    Rules { dataset: String, version: u64, priority: Vec<u16>, bootstrap: Meeting },
+    Platform {
+        dataset: String,
+        platform: String,
+        number: u16,
+        incarnation: u16,
+    },
+    Removed {
+        dataset: String,
+        platform: String,
+    },
+    Rules {
+        dataset: String,
+        version: u64,
+        priority: Vec<u16>,
+        bootstrap: Meeting,
+    },
+    Paused {
+        dataset: String,
+        collection: Option<String>,
+    },
+    /// The first write of a dataset that asks is agreed to by this, too.
+    Resumed {
+        dataset: String,
+        collection: Option<String>,
+    },
 }
 
 /// `Bootstrap` as it is written here.
@@ -52,6 +75,7 @@ struct Told {
     owner: (u64, u128),
     seats: BTreeMap<(String, String), Seat>,
     rules: BTreeMap<String, Rules>,
+    switches: Switches,
 }
 
 /// The numbers of the platforms of all datasets under one prefix.
@@ -89,6 +113,13 @@ impl Told {
                     Meeting::Latest => Bootstrap::Latest,
                 };
                 self.rules.insert(dataset, Rules { version, priority, bootstrap });
+            }
+            What::Paused { dataset, collection } => drop(self.switches.paused.insert((dataset, collection))),
+            What::Resumed { dataset, collection } => {
+                self.switches.agreed.insert(dataset.clone());
+                // A dataset goes on with all its collections.
+                let all = collection.is_none();
+                self.switches.paused.retain(|(d, c)| *d != dataset || (!all && *c != collection));
             }
         }
     }
@@ -183,6 +214,39 @@ impl Roster {
         }
     }
 
+    /// What people have said of the datasets.
+    #[must_use]
+    pub(super) fn switches(&self) -> Switches {
+        self.told.switches.clone()
+    }
+
+    /// Pauses a dataset or a collection of it, or resumes it; returns whether that changed anything.
+    pub(super) async fn pause(&mut self, dataset: &str, collection: Option<&str>, paused: bool) -> Result<bool> {
+        self.read_on().await?;
+        let before = self.switches();
+        let (dataset, collection) = (dataset.to_owned(), collection.map(ToOwned::to_owned));
+        loop {
+            let was = self.told.owner;
+            let what = match paused {
+                true => What::Paused { dataset: dataset.clone(), collection: collection.clone() },
+                false => What::Resumed { dataset: dataset.clone(), collection: collection.clone() },
+            };
+            self.write(what).await?;
+            // Written under my own claim it counts; else somebody else claimed meanwhile.
+            let place = (dataset.clone(), collection.clone());
+            let said =
+                if paused { self.told.switches.paused.contains(&place) } else { self.mine == Some(self.told.owner) };
+            if said || self.told.owner == was && self.mine == Some(was) {
+                return Ok(self.switches() != before);
+            }
+        }
+    }
+
+    /// Reads what comes behind what was read.
+    pub(super) async fn follow(&self) -> Result<Box<dyn crate::topic::Reading<Raw>>> {
+        self.log.read(&self.at, self.next).await
+    }
+
     /// Writes a record under my claim and reads on behind it; whether it counted shows in what is told.
     async fn write(&mut self, what: What) -> Result<()> {
         if self.mine.is_none_or(|mine| mine != self.told.owner) {
@@ -204,7 +268,8 @@ impl Roster {
         self.read_on().await
     }
 
-    async fn read_on(&mut self) -> Result<()> {
+    /// Takes everything written since.
+    pub(super) async fn read_on(&mut self) -> Result<()> {
         let high = self.log.bounds(&self.at).await?.high;
         if self.next >= high {
             return Ok(());

@@ -113,6 +113,8 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         }),
         retry_every_ms: 10,
         pending_max: 3,
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
         progress: Arc::default(),
     }
 }
@@ -137,6 +139,8 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         batch_max: 4,
         replay: start == Start::Replay,
         part: Part { proposes: true, receives: true },
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
         progress: Arc::default(),
     }
 }

@@ -394,7 +394,20 @@ impl Gen {
                 rev: self.number(),
                 canon: self.link(),
             })),
-            _ => Record::Conflict(self.canonical(known)),
+            10 => Record::Conflict(self.canonical(known)),
+            _ => Record::Dead(Box::new(DeadLetter {
+                id: self.id(),
+                fate: [Fate::Open, Fate::Retried, Fate::Discarded][self.below(3) as usize],
+                stage: [Stage::Capture, Stage::Apply][self.below(2) as usize],
+                by: self.dot().actor,
+                key: self.key(),
+                code: self.string().into(),
+                why: self.string().into(),
+                pos: self.position(),
+                offset: self.maybe(Self::number),
+                version: self.maybe(|g| g.canonical(known)),
+                native: self.maybe(|g| g.string().into()),
+            })),
         }
     }
 }
