@@ -112,7 +112,7 @@ impl Owned<'_> {
             Step::Blocked(why) => {
                 let odd = matches!(seen.content, Content::Undecodable(_));
                 let code = if odd { Code::FileUndecodable } else { Code::ValueRefused };
-                return self.park(key, code.as_str(), why, odd);
+                self.park(key, code.as_str(), why, odd);
             }
             Step::Promote(entry) => {
                 effects.records.push(self.record(key.clone(), entry));

@@ -4,6 +4,7 @@ use super::asks::Meetings;
 use super::control::Part;
 use super::desk::{DeletesInfo, ParkedInfo, Whose};
 use super::http::{Answer, Served};
+use super::leftovers::Leftover;
 use super::letters::DeadInfo;
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -22,6 +23,7 @@ pub(super) fn routes() -> Router<Served> {
         .route("/api/v1/deletes/confirm", post(confirm_deletes))
         .route("/api/v1/deletes/refuse", post(refuse_deletes))
         .route("/api/v1/asks", get(asks))
+        .route("/api/v1/leftovers", get(leftovers))
         .route("/api/v1/pause", post(pause))
         .route("/api/v1/resume", post(resume))
         .route("/api/v1/dead", get(dead))
@@ -51,6 +53,10 @@ async fn refuse_deletes(State(served): State<Served>, Query(whose): Query<Whose>
 
 async fn asks(State(served): State<Served>) -> Answer<Json<BTreeMap<String, Meetings>>> {
     Ok(Json(served.view.asks().await?))
+}
+
+async fn leftovers(State(served): State<Served>) -> Answer<Json<Vec<Leftover>>> {
+    Ok(Json(served.view.leftovers().await?))
 }
 
 async fn pause(State(served): State<Served>, Query(part): Query<Part>) -> Answer<Json<Value>> {

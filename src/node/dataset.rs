@@ -83,6 +83,18 @@ pub fn scope(dataset: &config::Dataset, platform: &str) -> Scope {
     Scope { dataset: dataset.name.clone(), collections: dataset.collections.iter().map(place).collect() }
 }
 
+/// Where a dataset lies on a platform, with the schemas `run` would take: as configured, else as
+/// another platform has them, if it can be asked.
+pub async fn known_scope(dataset: &config::Dataset, platform: &str, members: &[Member]) -> Scope {
+    let mut known = scope(dataset, platform);
+    for (place, collection) in known.collections.iter_mut().zip(&dataset.collections) {
+        if place.schema.is_none() {
+            place.schema = schema(dataset, collection, members).await.ok().map(Arc::new);
+        }
+    }
+    known
+}
+
 /// Makes a dataset ready. Idempotent; a new node finds what an earlier one made.
 ///
 /// # Errors

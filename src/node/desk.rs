@@ -4,6 +4,7 @@
 
 use super::View;
 use super::board::{Post, Report, Work};
+use super::leftovers::{Leftover, list_leftovers};
 use super::letters::{DeadInfo, Open, list_dead, open_letters};
 use super::show;
 use crate::event::{Fate, Key, Stage};
@@ -132,6 +133,14 @@ impl View {
             told.sample.extend(keys);
         }
         found.into_values().collect()
+    }
+
+    /// What is left of datasets that are not configured any more.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        list_leftovers(&self.log, self.clock.clone(), &self.config).await
     }
 
     /// What people should know that no single loop knows.

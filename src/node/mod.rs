@@ -9,6 +9,7 @@ pub mod dataset;
 pub mod desk;
 pub mod http;
 pub mod inspect;
+pub mod leftovers;
 pub mod letters;
 pub mod log;
 pub mod roster;

@@ -158,6 +158,12 @@ impl Roster {
         found.map(|((_, platform), _)| platform.as_str())
     }
 
+    /// The platforms that take part in datasets, as the log has it.
+    pub fn seated(&self) -> impl Iterator<Item = (&str, &str)> {
+        let here = self.told.seats.iter().filter(|(_, seat)| !seat.gone);
+        here.map(|((dataset, platform), _)| (dataset.as_str(), platform.as_str()))
+    }
+
     /// The actor of a platform in a dataset; it gets a number if it has none.
     ///
     /// # Errors
