@@ -16,7 +16,12 @@ use crate::topic::owner::Folded;
 use crate::topic::{Committed, Delivered, Log, Membership, Partition, Typed};
 use decide::{decide, end_dirty};
 use knowledge::Knowledge;
+use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Milliseconds between commits of what is finished. An offset may be behind its effects: replays are free
+/// (sink-1), and a commit costs as much as an append.
+const COMMIT_EVERY_MS: u64 = 500;
 
 /// What a sink needs to know.
 pub struct Sink {
@@ -71,6 +76,8 @@ pub struct Applying<'a> {
     /// Read up to here; the chain before it is known to be valid.
     read: Link,
     committed: Link,
+    /// When that was.
+    committed_ms: u64,
     retry_ms: u64,
     /// Counted since the last call of `take_fates`.
     fates: Fates,
@@ -100,6 +107,7 @@ impl Sink {
             knowledge: None,
             read: link,
             committed: link,
+            committed_ms: 0,
             retry_ms: 0,
             fates: Fates::default(),
         };
@@ -114,10 +122,17 @@ impl Applying<'_> {
         self.pending.len() >= self.sink.pending_max
     }
 
-    /// When what waits is looked at again, in milliseconds since 1970.
+    /// When what waits is looked at again, or what is finished is committed, in milliseconds since 1970.
     #[must_use]
     pub fn due_ms(&self) -> u64 {
-        if self.pending.is_empty() { u64::MAX } else { self.retry_ms }
+        let retry_ms = if self.pending.is_empty() { u64::MAX } else { self.retry_ms };
+        let is_committed = self.finished() == self.committed;
+        if is_committed { retry_ms } else { retry_ms.min(self.committed_ms + COMMIT_EVERY_MS) }
+    }
+
+    /// Up to where everything is finished: the oldest version that waits (sink-4, sink-7).
+    fn finished(&self) -> Link {
+        self.pending.oldest().unwrap_or(self.read)
     }
 
     /// What became of versions since the last call.
@@ -127,14 +142,14 @@ impl Applying<'_> {
 
     /// Applies a batch of D. Of several versions of a key only the newest is written.
     pub async fn apply(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Result<()> {
-        let mut newest: Vec<Arc<Canonical>> = Vec::new();
+        let (mut newest, mut places) = (Vec::with_capacity(batch.len()), HashMap::with_capacity(batch.len()));
         for (delivered, valid) in batch {
             let valid = valid || !guard!("claim-void", true);
             self.read.offset = delivered.offset + 1;
             let Some(Record::Canonical(version)) = delivered.payload.as_deref().filter(|_| valid) else { continue };
             self.read = Link { offset: delivered.offset + 1, seq: version.seq, id: version.id };
             self.pending.take_over(version, delivered.offset);
-            self.fates.skipped += u64::from(replace(&mut newest, version));
+            self.fates.skipped += u64::from(replace(&mut newest, &mut places, version));
         }
         self.work(newest, false).await
     }
@@ -249,16 +264,16 @@ impl Applying<'_> {
         self.pending.hold(version.clone(), Why::Parked(why));
     }
 
-    /// Records what is finished: up to the oldest version that waits (sink-4, sink-7).
+    /// Tells what is finished, and records it now and then.
     pub async fn commit(&mut self, member: &dyn Membership) -> Result<()> {
-        let link = self.pending.oldest().unwrap_or(self.read);
-        if link != self.committed {
+        let (link, now_ms) = (self.finished(), self.sink.clock.now_ms());
+        if link != self.committed && now_ms >= self.committed_ms + COMMIT_EVERY_MS {
             member.commit(&self.sink.dataset, committed_of(link)).await?;
             self.committed = link;
+            self.committed_ms = now_ms;
         }
         let fates = self.take_fates();
         self.sink.progress.applied(fates.applied, fates.skipped);
-        let now_ms = self.sink.clock.now_ms();
         self.sink.progress.finished(link.offset, self.pending.len(), self.pending.told(), now_ms);
         Ok(())
     }
@@ -313,17 +328,15 @@ fn same_log(version: &Canonical, entry: &LedgerEntry) -> Result<()> {
 }
 
 /// Keeps only the newest version per key; returns whether one was replaced.
-fn replace(newest: &mut Vec<Arc<Canonical>>, version: &Arc<Canonical>) -> bool {
-    match newest.iter_mut().find(|v| v.key == version.key) {
-        Some(older) => {
-            *older = version.clone();
-            true
-        }
-        None => {
-            newest.push(version.clone());
-            false
-        }
+fn replace(newest: &mut Vec<Arc<Canonical>>, places: &mut HashMap<Key, usize>, version: &Arc<Canonical>) -> bool {
+    let older = places.get(&version.key).and_then(|place| newest.get_mut(*place));
+    if let Some(older) = older {
+        *older = version.clone();
+        return true;
     }
+    places.insert(version.key.clone(), newest.len());
+    newest.push(version.clone());
+    false
 }
 
 fn committed_of(link: Link) -> Committed {

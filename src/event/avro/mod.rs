@@ -170,7 +170,10 @@ fn undecodable(wrong: &str) -> Error {
 }
 
 /// Canonical key bytes of the key's values, in key order.
-pub(super) fn encode_key(schema: &Schema, values: &[Value]) -> Result<Vec<u8>, Error> {
+pub(super) fn encode_key<'v>(
+    schema: &Schema,
+    values: impl ExactSizeIterator<Item = &'v Value>,
+) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::with_capacity(16);
     value::put_key(&mut bytes, schema, values).map_err(|refusal| *refusal)?;
     Ok(bytes)
