@@ -2,11 +2,13 @@
 //! The context of a change comes from its place in the log, never from how the ledger looks now:
 //! comparing an image with the *current* ledger makes echoes bounce for ever (correctness.md §3.1).
 
+use super::truncate::Truncates;
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
 use crate::event::{
-    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Row, Schema, Stamp, Txn,
+    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, Stamp, Txn,
 };
 use crate::guard;
+use crate::runtime::error::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub struct Fold {
     pub moved: HashSet<(CollectionNo, Key)>,
     /// What was published already, in log order: read back, never computed again (read-12).
     pub published: Published,
+    /// What is known of truncates.
+    pub truncates: Truncates,
 }
 
 /// My own proposals, read back from C after a restart.
@@ -45,8 +49,8 @@ pub struct Published {
     pub copies: BTreeMap<Position, Vec<(CollectionNo, Key, Known)>>,
 }
 
-/// A proposal and the partition it goes to.
-pub type Addressed = (usize, Proposal);
+/// A proposal, or keys that a truncate took away, and the partition it goes to.
+pub type Addressed = (usize, Record);
 
 impl Fold {
     /// Whether re-reading what was published is not finished yet (read-13).
@@ -55,8 +59,9 @@ impl Fold {
         self.lastpos.iter().any(|last| through < *last)
     }
 
-    /// Folds a transaction; returns what is to be published, in order.
-    pub fn transaction(&mut self, txn: &Transaction, now_ms: u64, stamp: Stamp) -> Vec<Addressed> {
+    /// Folds a transaction; returns what is to be published, in order. Fails at a truncate that a person has to
+    /// allow first (read-9).
+    pub fn transaction(&mut self, txn: &Transaction, now_ms: u64, stamp: Stamp) -> Result<Vec<Addressed>> {
         self.pass_copies(|copied| copied < Position::new(txn.commit, txn.first));
         // read-3: ledger rows of a transaction fold first.
         let ledger: HashMap<(CollectionNo, &Key), &LedgerEntry> = txn
@@ -74,6 +79,10 @@ impl Fold {
         let mut proposals = Vec::new();
         for (ordinal, change) in (txn.first..).zip(&txn.changes) {
             let at = Position::new(txn.commit, ordinal);
+            if let Change::Truncate(collection) = change {
+                proposals.extend(self.truncated(*collection, at, txn, now_ms, stamp)?);
+                continue;
+            }
             let Some(image) = Image::of(change) else { continue };
             let row = (image.collection, image.key);
             let tag = ledger.get(&row);
@@ -94,7 +103,7 @@ impl Fold {
             }
             proposals.extend(self.local(&image, at, txn, now_ms, stamp));
         }
-        proposals
+        Ok(proposals)
     }
 
     /// Folds rows of a first copy, found at `at`; what the log has shown since is not published
@@ -105,6 +114,9 @@ impl Fold {
         for row in rows {
             let known = self.known.get(&(row.collection, row.key.clone()));
             if guard!("who-5", known.is_some_and(|k| k.pos > at || k.fp == row.fp)) {
+                continue;
+            }
+            if self.truncates.passed(row.collection, at) {
                 continue;
             }
             let image = Image {
@@ -199,10 +211,10 @@ impl Fold {
             ambiguous_base: false,
         };
         self.learn(image.collection, image.key, known_after(&proposal));
-        (partition, proposal)
+        (partition, Record::Proposal(Box::new(proposal)))
     }
 
-    fn learn(&mut self, collection: CollectionNo, key: &Key, known: Known) {
+    pub(super) fn learn(&mut self, collection: CollectionNo, key: &Key, known: Known) {
         self.known.insert((collection, key.clone()), known);
         self.moved.insert((collection, key.clone()));
     }
@@ -273,7 +285,7 @@ impl<'a> Image<'a> {
             Change::Observed { collection, key, image, fp } => {
                 Some(Image { collection: *collection, key, op: Op::Read, value: image.as_ref(), fp: *fp, before: None })
             }
-            Change::Ledger { .. } => None,
+            Change::Ledger { .. } | Change::Truncate(_) => None,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod copy;
 pub mod fold;
+pub mod truncate;
 
 use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
@@ -53,6 +54,8 @@ pub struct Capture {
     pub schemas: Vec<Arc<Schema>>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
+    /// How truncates are passed on.
+    pub truncate: truncate::Limit,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -144,12 +147,12 @@ impl Capture {
         });
         let mut folded = Folded::open(&*self.log, changes, from, validity).await?;
         let bid = Bid { at: changes, role, owner: stamp.owner, epoch: Some(stamp.epoch) };
-        let mut take = |delivered: &Delivered<Typed>| {
-            if let Some(Record::Proposal(proposal)) = delivered.payload.as_deref()
-                && proposal.dot.actor == self.me
-            {
+        let mut take = |delivered: &Delivered<Typed>| match delivered.payload.as_deref() {
+            Some(Record::Proposal(proposal)) if proposal.dot.actor == self.me => {
                 read_back(fold, lane, *collection, proposal);
             }
+            Some(Record::Truncate(truncate)) if truncate.dot.actor == self.me => fold.read_back(lane, truncate),
+            _ => {}
         };
         let won = claim(&*self.log, session, &mut folded, &bid, &mut take).await?;
         Ok(won.map(|_| Writer::shared(self.log.clone(), session.clone(), changes.clone(), &folded)))
@@ -173,6 +176,7 @@ impl Capture {
             lastpos: mark.map_or_else(|| vec![Position::START; lanes], |m| m.lastpos.clone()),
             moved: Default::default(),
             published: Published::default(),
+            truncates: truncate::Truncates::new(self.truncate),
         }
     }
 
@@ -265,25 +269,32 @@ impl Owned<'_> {
         }
     }
 
-    /// Folds what the source returned and publishes it; in flight when this returns.
-    pub fn publish(&mut self, batch: &ReadBatch) {
+    /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
+    pub fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
         let mut proposals = Vec::new();
         for transaction in &batch.transactions {
-            proposals.extend(self.fold.transaction(transaction, now_ms, self.stamp));
+            match self.fold.transaction(transaction, now_ms, self.stamp) {
+                Ok(folded) => proposals.extend(folded),
+                Err(stopped) => {
+                    self.send(proposals);
+                    return Err(stopped);
+                }
+            }
         }
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
         self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
         self.pass_copies();
         self.send(proposals);
+        Ok(())
     }
 
     fn send(&mut self, proposals: Vec<Addressed>) {
         let mut batches: Vec<Vec<_>> = self.changes.iter().map(|_| Vec::new()).collect();
-        for (lane, proposal) in proposals {
+        for (lane, record) in proposals {
             if let Some(batch) = batches.get_mut(lane) {
-                batch.push(message(Arc::new(Record::Proposal(Box::new(proposal)))));
+                batch.push(message(Arc::new(record)));
             }
         }
         self.changes.iter_mut().zip(batches).for_each(|(writer, batch)| writer.send(batch));

@@ -19,8 +19,7 @@ use std::sync::Arc;
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;
 
-/// How much to return at most; at least one item is always returned, however large (field: a limit
-/// must never block progress).
+/// How much to return at most; at least one item always is, however large, so that a limit never blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchLimit {
     /// Rows or changes.
@@ -60,6 +59,8 @@ pub enum Change {
         /// The row; `None` if it was removed.
         entry: Option<LedgerEntry>,
     },
+    /// All rows of a collection are gone at once (read-9).
+    Truncate(CollectionNo),
     /// An edit no log showed, put into the log by the sink (sink-8).
     Observed {
         /// Its collection.
@@ -342,8 +343,7 @@ pub trait Store: Send + Sync {
     /// The store's clock in milliseconds since 1970, or the machine's.
     fn now_ms(&self) -> u64;
 
-    /// An error if the store looks as if it were not there: a missing marker, an unmounted folder
-    /// (agent-7).
+    /// An error if the store looks as if it were not there: a missing marker, an unmounted folder (agent-7).
     async fn present(&self) -> Result<()>;
 }
 
@@ -414,8 +414,7 @@ pub trait Connector: Send + Sync {
     /// The schema of a collection as the platform has it; `None` if it is not there (yet).
     async fn schema(&self, place: &Place) -> Result<Option<Schema>>;
 
-    /// Prepares what capture and apply need (ledger, triggers, marker) and opens both directions.
-    /// Idempotent.
+    /// Prepares what capture and apply need (ledger, triggers, marker) and opens both directions. Idempotent.
     async fn open(&self, scope: &Scope) -> Result<Opened>;
 
     /// Opens a platform of which the log already knows something: what proves that its data are there

@@ -1,6 +1,8 @@
 //! A place at a source, ordered within one reader. Connectors map their native positions onto it,
-//! keeping the order; nobody else looks inside.
+//! keeping the order; nobody else looks inside. And a place in D.
 
+use super::Offset;
+use super::version::Seq;
 use std::fmt;
 
 /// Commit position and ordinal of the change within the commit, from 0. Field bug 6 (several rows
@@ -28,6 +30,17 @@ impl Position {
     pub const fn end_of(commit: u64) -> Self {
         Position { commit, ordinal: u64::MAX }
     }
+}
+
+/// A place in D: the next offset to read, and the last valid version before it (claim-1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Link {
+    /// The next offset to read.
+    pub offset: Offset,
+    /// The last valid sequence number before it.
+    pub seq: Seq,
+    /// Its id.
+    pub id: u64,
 }
 
 impl fmt::Debug for Position {

@@ -4,9 +4,10 @@ use super::Offset;
 use super::fingerprint::Fp;
 use super::key::Key;
 use super::ledger::LedgerEntry;
-use super::position::Position;
+use super::position::{Link, Position};
 use super::row::Row;
 use super::schema::{Schema, SchemaId};
+use super::truncate::Truncate;
 use super::version::{ActorId, Ctr, Dot, Epoch, Hlc, PlatformNo, Seq, Vv};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -349,17 +350,6 @@ pub struct LedgerRecord {
     pub canon: Link,
 }
 
-/// A place in D: the next offset to read, and the last valid version before it (claim-1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Link {
-    /// The next offset to read.
-    pub offset: Offset,
-    /// The last valid sequence number before it.
-    pub seq: Seq,
-    /// Its id.
-    pub id: u64,
-}
-
 /// An agent's mark, in L.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentMark {
@@ -427,6 +417,8 @@ pub enum Record {
     Proposal(Box<Proposal>),
     /// C: what is asked of the resolver.
     Control(Box<ControlInput>),
+    /// C: what a source's truncate took away.
+    Truncate(Box<Truncate>),
     /// D: what the dataset is.
     Canonical(Arc<Canonical>),
     /// S: the head of a key.

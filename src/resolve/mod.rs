@@ -2,6 +2,7 @@
 //! input prefix alone (resolve-3, P7). No clock, no I/O, no task. `step` decides, `PartState::fold` takes
 //! over what was decided, so that state = fold(D) by construction (resolve-12).
 
+pub mod group;
 pub mod policy;
 pub mod state;
 

@@ -88,7 +88,7 @@ codes! {
     TableWithoutKey "table_without_key" Config,
     TableMissing "table_missing" Config,
     SchemaUnsupported "schema_unsupported" Environment,
-    TruncateUnsupported "truncate_unsupported" Environment,
+    TruncateHeld "truncate_held" Environment,
     KeyTooLong "key_too_long" Record,
     KeyCollision "key_collision" Record,
     ValueTooLarge "value_too_large" Record,

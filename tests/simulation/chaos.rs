@@ -40,6 +40,10 @@ pub(crate) struct Config {
     pub fault_weight: u32,
     /// Application edits that no log shows, of 1000 (sink-8).
     pub log_gap: u32,
+    /// Application writes that truncate the table of a LOG platform, of 1000 (read-9).
+    pub truncates: u32,
+    /// Application writes, in 1000 steps.
+    pub write_weight: u32,
     /// Clocks are off by up to this many milliseconds.
     pub skew_ms: i64,
     /// Whether a tag an application removed may come back there for a while and be kept in its next
@@ -278,7 +282,9 @@ impl<'a> Simulation<'a> {
                     10 => self.compact(),
                     _ => self.jump(),
                 },
-                _ if draw >= 985 && done < config.operations => done += usize::from(self.app_write()),
+                _ if draw >= 1000 - config.write_weight as usize && done < config.operations => {
+                    done += usize::from(self.app_write());
+                }
                 _ if draw >= 980 => self.app_transaction(),
                 _ if draw >= 970 => _ = self.late_write(),
                 _ if draw >= 967 => self.restart_missing(),

@@ -108,7 +108,7 @@ impl Translator {
             Message::Insert(oid, new) => self.row(*oid, None, Some(new), into),
             Message::Update(oid, old, new) => self.row(*oid, old.as_deref(), Some(new), into),
             Message::Delete(oid, old) => self.row(*oid, Some(old), None, into),
-            Message::Truncate(oids) => self.truncated(oids),
+            Message::Truncate(oids) => self.truncated(oids, into),
             _ => Ok(()),
         }
     }
@@ -120,11 +120,11 @@ impl Translator {
         })
     }
 
-    fn truncated(&self, oids: &[Oid]) -> Result<()> {
+    /// Read-9: one statement may name several tables.
+    fn truncated(&self, oids: &[Oid], into: &mut Vec<Change>) -> Result<()> {
         for oid in oids {
-            if let Bound::Data(_, table) = self.bound(*oid)? {
-                let text = "the table was truncated, which is not carried over yet; start the platform anew (re-anchor), or delete rows instead";
-                return Err(Error::new(Code::TruncateUnsupported, text).at("table", table.shown()));
+            if let Bound::Data(collection, _) = self.bound(*oid)? {
+                into.push(Change::Truncate(*collection));
             }
         }
         Ok(())

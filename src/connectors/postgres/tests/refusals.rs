@@ -184,7 +184,6 @@ async fn a_publication_that_leaves_something_out_is_refused_or_completed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_carried_over_stops_the_reader_behind_all_before_it() {
     for (statement, code) in [
-        ("TRUNCATE item", Code::TruncateUnsupported),
         ("ALTER TABLE item ADD extra text; INSERT INTO item VALUES (2, 'b', 'c')", Code::SchemaUnsupported),
         ("ALTER TABLE item DROP v; INSERT INTO item VALUES (2)", Code::SchemaUnsupported),
         ("ALTER TABLE item ALTER v TYPE varchar; INSERT INTO item VALUES (2, 'b')", Code::SchemaUnsupported),
