@@ -5,6 +5,7 @@
 
 pub mod copy;
 pub mod fold;
+pub mod forms;
 
 use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
@@ -15,6 +16,7 @@ use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::Lineages;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
@@ -49,8 +51,10 @@ pub struct Capture {
     pub lanes: Vec<Lane>,
     /// The lane of a key.
     pub lane_of: LaneOf,
-    /// The schema of each collection.
+    /// The schema of each collection, as the platform was opened with it.
     pub schemas: Vec<Arc<Schema>>,
+    /// The versions of these schemas.
+    pub lineages: Arc<dyn Lineages>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
     /// What is told of the work.
@@ -163,6 +167,7 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
+            views: HashMap::new(),
             partition_of: self.lane_of.clone(),
             known: restored
                 .known
@@ -266,17 +271,29 @@ impl Owned<'_> {
     }
 
     /// Folds what the source returned and publishes it; in flight when this returns.
-    pub fn publish(&mut self, batch: &ReadBatch) {
+    pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
         let mut proposals = Vec::new();
         for transaction in &batch.transactions {
-            proposals.extend(self.fold.transaction(transaction, now_ms, self.stamp));
+            let views = match self.views(transaction).await {
+                Ok(views) => views,
+                Err(error) => {
+                    // What stands before the place is not held up by it.
+                    self.send(proposals);
+                    for writer in &mut self.changes {
+                        writer.settle_all().await?;
+                    }
+                    return Err(error);
+                }
+            };
+            proposals.extend(self.fold.transaction(transaction, &views, now_ms, self.stamp));
         }
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
         self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
         self.pass_copies();
         self.send(proposals);
+        Ok(())
     }
 
     fn send(&mut self, proposals: Vec<Addressed>) {

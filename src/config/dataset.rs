@@ -6,7 +6,7 @@ use super::platform::Platform;
 use super::section::{Item, Section};
 use super::sync::{
     BATCH_SIZE_MAX, BOOTSTRAPS, Bootstrap, ConflictResolution, DIRECTIONS, Defaults, Direction, MODES, Mode,
-    ON_LOCAL_EDITS, OnLocalEdit, RESOLUTIONS, Schedule, schedule,
+    ON_LOCAL_EDITS, OnLocalEdit, RESOLUTIONS, SCHEMA_CHANGES, Schedule, SchemaChanges, schedule,
 };
 use super::tree::Content;
 use crate::connectors::contract::Guarantee;
@@ -38,6 +38,8 @@ pub struct Dataset {
     pub direction: Direction,
     /// What happens to data that is there already (who-4).
     pub bootstrap: Bootstrap,
+    /// What happens when a captured table changes (read-10).
+    pub schema_changes: SchemaChanges,
     /// What happens to edits where nobody may write (who-2).
     pub on_local_edit: OnLocalEdit,
     /// The least guarantee its platforms must reach, or `exclusive` (who-3); `None`: what each reaches.
@@ -133,6 +135,7 @@ impl Dataset {
             direction: section.or("direction", Direction::default(), |item| item.choice(&DIRECTIONS)),
             bootstrap: section.or("bootstrap", Bootstrap::default(), |item| item.choice(&BOOTSTRAPS)),
             on_local_edit: section.or("on-local-edit", OnLocalEdit::default(), |item| item.choice(&ON_LOCAL_EDITS)),
+            schema_changes: section.or("schema-changes", SchemaChanges::default(), |item| item.choice(&SCHEMA_CHANGES)),
             guarantee: section.item("guarantee").and_then(|item| item.choice(&GUARANTEES)),
             priority,
             partitions: section.or("partitions", 6, |item| item.number(1, 10_000)),

@@ -1,6 +1,7 @@
 //! A place at a source, ordered within one reader. Connectors map their native positions onto it,
 //! keeping the order; nobody else looks inside.
 
+use super::key::Key;
 use std::fmt;
 
 /// Commit position and ordinal of the change within the commit, from 0. Field bug 6 (several rows
@@ -34,4 +35,16 @@ impl fmt::Debug for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.commit, self.ordinal)
     }
+}
+
+/// How far the first copy of a collection is (who-6).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Copying {
+    /// Not begun.
+    #[default]
+    Todo,
+    /// Everything up to this key is published.
+    Through(Key),
+    /// Finished.
+    Done,
 }

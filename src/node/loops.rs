@@ -255,6 +255,7 @@ impl Platform {
             lanes: self.lanes(),
             lane_of: Arc::new(lane_of),
             schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
+            lineages: self.dataset.lineages.clone(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
             progress: post.progress.clone(),
         };
@@ -272,6 +273,7 @@ impl Platform {
             clock: self.loops.clock.clone(),
             me: self.actor,
             collection,
+            lineages: self.dataset.lineages.clone(),
             dataset: dataset.clone(),
             reader: self.member.part.proposes.then_some(reader),
             retry_every_ms: RETRY_EVERY_MS,
