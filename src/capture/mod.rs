@@ -5,6 +5,7 @@
 
 pub mod copy;
 pub mod fold;
+pub mod forms;
 pub mod truncate;
 
 use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
@@ -16,6 +17,7 @@ use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::Lineages;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
@@ -50,8 +52,10 @@ pub struct Capture {
     pub lanes: Vec<Lane>,
     /// The lane of a key.
     pub lane_of: LaneOf,
-    /// The schema of each collection.
+    /// The schema of each collection, as the platform was opened with it.
     pub schemas: Vec<Arc<Schema>>,
+    /// The versions of these schemas.
+    pub lineages: Arc<dyn Lineages>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
     /// How truncates are passed on.
@@ -166,6 +170,7 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
+            views: HashMap::new(),
             partition_of: self.lane_of.clone(),
             known: restored
                 .known
@@ -270,14 +275,22 @@ impl Owned<'_> {
     }
 
     /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
-    pub fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
+    pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
         let mut proposals = Vec::new();
         for transaction in &batch.transactions {
-            match self.fold.transaction(transaction, now_ms, self.stamp) {
+            let folded = match self.views(transaction).await {
+                Ok(views) => self.fold.transaction(transaction, &views, now_ms, self.stamp),
+                Err(error) => Err(error),
+            };
+            match folded {
                 Ok(folded) => proposals.extend(folded),
                 Err(stopped) => {
+                    // What stands before the place is not held up by it.
                     self.send(proposals);
+                    for writer in &mut self.changes {
+                        writer.settle_all().await?;
+                    }
                     return Err(stopped);
                 }
             }

@@ -203,6 +203,7 @@ fn known_after(truncate: &Truncate) -> impl Iterator<Item = (Key, Known)> {
             fp: Fp::ABSENT,
             ts: truncate.ts,
             pos: truncate.src_pos,
+            schema: truncate.schema,
         };
         (gone.key.clone(), known)
     })

@@ -7,6 +7,8 @@ pub mod value;
 pub mod row;
 pub mod schema;
 
+pub mod lineage;
+
 pub mod key;
 
 pub mod json;
@@ -25,10 +27,10 @@ pub mod avro;
 pub use fingerprint::Fp;
 pub use key::Key;
 pub use ledger::{Intent, Landed, LedgerEntry, Token};
-pub use position::{Link, Position};
+pub use position::{Copying, Link, Position};
 pub use record::{
-    Ack, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Join, Known,
-    KnownRecord, LedgerRecord, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side, Stamp,
+    Ack, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Join, Known, KnownRecord,
+    LedgerRecord, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side, Stamp,
     StateRecord, Txn, Validity,
 };
 pub use row::Row;

@@ -4,7 +4,7 @@ use super::Offset;
 use super::fingerprint::Fp;
 use super::key::Key;
 use super::ledger::LedgerEntry;
-use super::position::{Link, Position};
+use super::position::{Copying, Link, Position};
 use super::row::Row;
 use super::schema::{Schema, SchemaId};
 use super::truncate::Truncate;
@@ -285,8 +285,10 @@ pub struct Known {
     pub base_seq: Seq,
     /// Whether that was a deletion.
     pub base_tomb: bool,
-    /// How the row looks.
+    /// How the row looks, under `schema`.
     pub fp: Fp,
+    /// The schema in force there (read-10).
+    pub schema: SchemaId,
     /// Its time.
     pub ts: Hlc,
     /// Where in the log this became so.
@@ -321,18 +323,6 @@ pub struct ReaderMark {
     pub lastpos: Vec<Position>,
     /// Per collection: how far its first copy is.
     pub copied: Vec<Copying>,
-}
-
-/// How far the first copy of a collection is (who-6).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Copying {
-    /// Not begun.
-    #[default]
-    Todo,
-    /// Everything up to this key is published.
-    Through(Key),
-    /// Finished.
-    Done,
 }
 
 /// An agent's ledger entry, in L (agent: `record`).

@@ -88,6 +88,7 @@ codes! {
     TableWithoutKey "table_without_key" Config,
     TableMissing "table_missing" Config,
     SchemaUnsupported "schema_unsupported" Environment,
+    ColumnMissing "column_missing" Record,
     TruncateHeld "truncate_held" Environment,
     KeyTooLong "key_too_long" Record,
     KeyCollision "key_collision" Record,

@@ -360,14 +360,17 @@ pub async fn rule(log: &dyn Log<Typed>, changes: &Partition, rules: &Rules) -> R
     log.session().await?.append(changes, vec![input]).await.map(|_| ())
 }
 
-/// Says in C which schemas are in use, before their first user (read-10). Unclaimed: the command id
-/// is made of the schema, so that a second announcement is void (claim-10).
+/// Says in C which schemas are in use, before their first user (read-10). Unclaimed.
 pub async fn announce(log: &dyn Log<Typed>, changes: &Partition, schemas: &[Arc<Schema>]) -> Result<()> {
-    let inputs = schemas.iter().map(|schema| {
-        let name = format!("schema {} {}", schema.id.0, schema.name);
-        let command = u128::from_be_bytes(Fp::of_bytes(name.as_bytes()).0);
-        let input = ControlInput { command, control: Control::Schema(schema.clone()) };
-        message(Arc::new(Record::Control(Box::new(input))))
-    });
-    log.session().await?.append(changes, inputs.collect()).await.map(|_| ())
+    log.session().await?.append(changes, schemas.iter().map(announcement).collect()).await.map(|_| ())
+}
+
+/// A schema as a control input. The command id is made of the schema, so that a second announcement is
+/// void (claim-10).
+#[must_use]
+pub fn announcement(schema: &Arc<Schema>) -> Message<Typed> {
+    let name = format!("schema {} {}", schema.id.0, schema.name);
+    let command = u128::from_be_bytes(Fp::of_bytes(name.as_bytes()).0);
+    let input = ControlInput { command, control: Control::Schema(schema.clone()) };
+    message(Arc::new(Record::Control(Box::new(input))))
 }

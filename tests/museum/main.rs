@@ -285,6 +285,7 @@ fn records(schema: &Arc<Schema>) -> Vec<Record> {
         base_seq: 4,
         base_tomb: false,
         fp: fp(7),
+        schema: schema.id,
         ts: Hlc(75),
         pos: Position::new(8, 1),
     };

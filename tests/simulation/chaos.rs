@@ -5,6 +5,7 @@ mod steps;
 
 use super::executor::{Rng, SimClock, TaskId, Time, World, now};
 use super::hint_store::{HintStore, Variant};
+use super::lineages::SimLineages;
 use super::log_store::LogStore;
 use super::oracle::{Oracle, Rest, is_checkpointed, replays};
 use super::product::{Access, Env, Platform, Product, RoleId, Start};
@@ -107,6 +108,7 @@ struct Simulation<'a> {
     time: Arc<Time>,
     log: MemoryLog<Arc<Record>>,
     topics: Topics,
+    lineages: Arc<SimLineages>,
     sites: Vec<Site>,
     site_clocks: Vec<Arc<SimClock>>,
     oracle: Oracle,
@@ -193,6 +195,7 @@ impl<'a> Simulation<'a> {
             time,
             log,
             topics,
+            lineages: SimLineages::new(),
             sites,
             site_clocks,
             oracle,
@@ -235,6 +238,7 @@ impl<'a> Simulation<'a> {
             clock: SimClock::new(self.time.clone(), skew),
             platforms: self.sites.iter().enumerate().map(platform).collect(),
             topics: self.topics.clone(),
+            lineages: self.lineages.clone(),
             policy: self.config.policy,
             assigned: assigned.clone(),
             instance: self.instances,

@@ -96,6 +96,7 @@ fn capture(env: &Env, platform: usize) -> Capture {
         schemas: vec![schema().clone()],
         // Several inputs of a truncate in a partition, and groups of several versions.
         truncate: Limit { keys_max: usize::MAX, group_max: 3 },
+        lineages: env.lineages.clone(),
         // Some checkpoint all the time, so that the shortest windows are met.
         checkpoint_every_ms: if env.instance.is_multiple_of(3) { 0 } else { 20 },
         progress: Arc::default(),
@@ -109,6 +110,7 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         clock: env.clock.clone(),
         me: this.actor,
         collection: 0,
+        lineages: env.lineages.clone(),
         dataset: env.topics.dataset(partition),
         reader: Some(ReaderTopics {
             ledger: env.topics.ledger(&this.name, partition),

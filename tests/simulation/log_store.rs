@@ -100,7 +100,7 @@ impl State {
     fn append(&mut self, time_ms: u64, changes: Vec<Change>) {
         self.commit += 1;
         if !changes.is_empty() {
-            self.log.push_back(Transaction { commit: self.commit, time_ms, first: 0, changes });
+            self.log.push_back(Transaction { commit: self.commit, time_ms, first: 0, changes, forms: Vec::new() });
         }
         self.waiting.drain(..).for_each(Waker::wake);
     }

@@ -359,6 +359,7 @@ impl Gen {
                     base_seq: self.number(),
                     base_tomb: self.flag(),
                     fp: self.fp(),
+                    schema: SchemaId(self.number() as u32),
                     ts: self.ts(),
                     pos: self.position(),
                 },
