@@ -1,6 +1,8 @@
 //! What can be typed. Each verb's own arguments stand in the verb's file; a new verb is a file, a
 //! variant here and a line in `run`.
 
+#[cfg(feature = "postgres")]
+use super::bench;
 #[cfg(feature = "demo")]
 use super::demo;
 use super::{config, conflicts, dead, deletes, doctor, parked, pause, remove, run, status, topics, validate};
@@ -88,6 +90,10 @@ pub enum Verb {
     Parked(parked::Verb),
     /// Take out what driftless made on platforms; the data stays
     Remove(remove::Remove),
+    /// Measure the product on real servers
+    #[cfg(feature = "postgres")]
+    #[command(subcommand)]
+    Bench(bench::Verb),
     /// Work with the configuration
     #[command(subcommand)]
     Config(config::Verb),

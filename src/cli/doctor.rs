@@ -47,9 +47,12 @@ impl Doctor {
 
 /// verb-9: what is in the log and not in the configuration any more.
 fn leftovers(config: &Config) -> Result<Vec<Found>> {
-    let look = client::look(config, "/api/v1/leftovers", |log, clock| async move {
-        list_leftovers(&log, clock, config).await
-    });
+    let look =
+        client::look(
+            config,
+            "/api/v1/leftovers",
+            |log, clock| async move { list_leftovers(&log, clock, config).await },
+        );
     let found = |Leftover { dataset, platforms, topics }: Leftover| {
         let places = if platforms.is_empty() { "the log".into() } else { platforms.join(", ") };
         let text = format!(

@@ -112,11 +112,11 @@ mod tests {
         let gates =
             |said: &Switches| [valve(false, true).of(said), valve(true, true).of(said), valve(true, false).of(said)];
         assert_eq!(gates(&said.borrow()), [Gate::Open, Gate::Closed, Gate::Unwritten]);
-        say.send_modify(|said| drop(said.agreed.insert("d".into())));
+        say.send_modify(|said| _ = said.agreed.insert("d".into()));
         assert_eq!(gates(&said.borrow()), [Gate::Open; 3]);
-        say.send_modify(|said| drop(said.paused.insert(("d".into(), Some("other".into())))));
+        say.send_modify(|said| _ = said.paused.insert(("d".into(), Some("other".into()))));
         assert_eq!(gates(&said.borrow()), [Gate::Open; 3]);
-        say.send_modify(|said| drop(said.paused.insert(("d".into(), Some("c".into())))));
+        say.send_modify(|said| _ = said.paused.insert(("d".into(), Some("c".into()))));
         assert_eq!(gates(&said.borrow()), [Gate::Closed; 3]);
         say.send_replace(Switches { paused: [("d".to_owned(), None)].into(), ..Switches::default() });
         assert_eq!(gates(&said.borrow()), [Gate::Closed; 3]);

@@ -7,7 +7,6 @@ use super::roster::Roster;
 use crate::config::Config;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
-use crate::topic::Log;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

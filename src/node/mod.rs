@@ -17,6 +17,7 @@ pub mod roster;
 mod commands;
 mod gate;
 mod hints;
+mod lineages;
 mod loops;
 mod show;
 mod tasks;

@@ -3,7 +3,7 @@
 //! platform that was removed and comes back is a new incarnation. Nothing here is ever reused.
 
 use super::gate::Switches;
-use crate::event::{ActorId, Bootstrap, PlatformNo, Rules};
+use crate::event::{ActorId, Bootstrap, PlatformNo, Position, Rules, SchemaId};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
 use crate::topic::{Cleanup, Compression, Log, Message, Partition, Raw, TopicSpec};
@@ -40,16 +40,27 @@ enum What {
         priority: Vec<u16>,
         bootstrap: Meeting,
     },
+    Schema {
+        dataset: String,
+        collection: String,
+        id: u32,
+        actor: u32,
+        commit: u64,
+        ordinal: u64,
+    },
     Paused {
         dataset: String,
         collection: Option<String>,
     },
-    /// The first write of a dataset that asks is agreed to by this, too.
+    /// The first write of a dataset that asks is agreed to, too.
     Resumed {
         dataset: String,
         collection: Option<String>,
     },
 }
+
+/// A version of a collection's schema, as it is written here (read-10): its id, whose table took it, where.
+pub type Version = (SchemaId, ActorId, Position);
 
 /// `Bootstrap` as it is written here.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -76,6 +87,7 @@ struct Told {
     seats: BTreeMap<(String, String), Seat>,
     rules: BTreeMap<String, Rules>,
     switches: Switches,
+    schemas: BTreeMap<(String, String), Vec<Version>>,
 }
 
 /// The numbers of the platforms of all datasets under one prefix.
@@ -114,12 +126,16 @@ impl Told {
                 };
                 self.rules.insert(dataset, Rules { version, priority, bootstrap });
             }
-            What::Paused { dataset, collection } => drop(self.switches.paused.insert((dataset, collection))),
+            What::Paused { dataset, collection } => _ = self.switches.paused.insert((dataset, collection)),
             What::Resumed { dataset, collection } => {
                 self.switches.agreed.insert(dataset.clone());
                 // A dataset goes on with all its collections.
                 let all = collection.is_none();
                 self.switches.paused.retain(|(d, c)| *d != dataset || (!all && *c != collection));
+            }
+            What::Schema { dataset, collection, id, actor, commit, ordinal } => {
+                let versions = self.schemas.entry((dataset, collection)).or_default();
+                versions.push((SchemaId(id), ActorId(actor), Position::new(commit, ordinal)));
             }
         }
     }
@@ -251,6 +267,37 @@ impl Roster {
     /// Reads what comes behind what was read.
     pub(super) async fn follow(&self) -> Result<Box<dyn crate::topic::Reading<Raw>>> {
         self.log.read(&self.at, self.next).await
+    }
+
+    /// The versions of a collection's schema in order.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn schemas(&mut self, dataset: &str, collection: &str) -> Result<Vec<Version>> {
+        self.read_on().await?;
+        let name = (dataset.to_owned(), collection.to_owned());
+        Ok(self.told.schemas.get(&name).cloned().unwrap_or_default())
+    }
+
+    /// Adds a version behind `newest`; returns them all. Adds none if another one is the newest by now.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn add_schema(
+        &mut self,
+        (dataset, collection): (&str, &str),
+        newest: Option<SchemaId>,
+        (id, actor, at): Version,
+    ) -> Result<Vec<Version>> {
+        loop {
+            let versions = self.schemas(dataset, collection).await?;
+            if versions.last().map(|version| version.0) != newest {
+                return Ok(versions);
+            }
+            let (dataset, collection) = (dataset.to_owned(), collection.to_owned());
+            let (commit, ordinal) = (at.commit, at.ordinal);
+            self.write(What::Schema { dataset, collection, id: id.0, actor: actor.0, commit, ordinal }).await?;
+        }
     }
 
     /// Writes a record under my claim and reads on behind it; whether it counted shows in what is told.

@@ -11,7 +11,7 @@ pub fn message_key(record: &Record) -> Bytes {
     match record {
         Record::Proposal(proposal) => proposal.key.0.clone(),
         Record::Canonical(canonical) => canonical.key.0.clone(),
-        Record::Control(_) => Bytes::new(),
+        Record::Control(_) | Record::Truncate(_) => Bytes::new(),
         Record::Claim(claim) => tagged(b'C', None, &[claim.stamp.epoch], Some(claim.stamp)),
         Record::State(state) => tagged(b'S', Some(&state.head.key), &[state.head.seq], Some(state.stamp)),
         Record::ResolverMark(mark) => tagged(b'M', None, &[mark.number], Some(mark.stamp)),

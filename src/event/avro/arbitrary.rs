@@ -2,6 +2,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that is out of bounds has failed")]
 
+mod controls;
+
 use crate::event::decimal::Decimal;
 use crate::event::value::Interval;
 use crate::event::*;
@@ -331,13 +333,7 @@ impl Gen {
         match kind {
             0 => Record::Claim(Claim { role: self.role(), stamp }),
             1 => Record::Proposal(Box::new(self.proposal(known))),
-            2 => {
-                let control = match self.flag() {
-                    true => Control::Rules(self.rules()),
-                    false => Control::Schema(self.any_schema(known).clone()),
-                };
-                Record::Control(Box::new(ControlInput { command: self.id(), control }))
-            }
+            2 => self.control(known),
             3 => Record::Canonical(self.canonical(known)),
             4 => Record::State(Box::new(StateRecord { stamp, head: self.canonical(known) })),
             5 => Record::ResolverMark(Box::new(ResolverMark {
@@ -363,6 +359,7 @@ impl Gen {
                     base_seq: self.number(),
                     base_tomb: self.flag(),
                     fp: self.fp(),
+                    schema: SchemaId(self.number() as u32),
                     ts: self.ts(),
                     pos: self.position(),
                 },
@@ -395,19 +392,8 @@ impl Gen {
                 canon: self.link(),
             })),
             10 => Record::Conflict(self.canonical(known)),
-            _ => Record::Dead(Box::new(DeadLetter {
-                id: self.id(),
-                fate: [Fate::Open, Fate::Retried, Fate::Discarded][self.below(3) as usize],
-                stage: [Stage::Capture, Stage::Apply][self.below(2) as usize],
-                by: self.dot().actor,
-                key: self.key(),
-                code: self.string().into(),
-                why: self.string().into(),
-                pos: self.position(),
-                offset: self.maybe(Self::number),
-                version: self.maybe(|g| g.canonical(known)),
-                native: self.maybe(|g| g.string().into()),
-            })),
+            11 => self.truncate(stamp),
+            _ => Record::Dead(Box::new(self.dead(known))),
         }
     }
 }

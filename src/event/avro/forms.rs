@@ -72,6 +72,8 @@ kinds! {
     AgentMark "AgentMark" "agent-mark",
     /// `Record::Conflict`.
     Conflict "Settled" "conflict",
+    /// `Record::Truncate`.
+    Truncate "Truncate" "truncate",
     /// `Record::Dead`.
     Dead "Dead" "dead",
 }
