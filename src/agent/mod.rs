@@ -13,6 +13,7 @@ use crate::connectors::contract::{self, CollectionNo, Store};
 use crate::event::{
     ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
 };
+use crate::govern::Allowed;
 use crate::guard;
 use crate::ledger::order::Order;
 use crate::ledger::pending::{Park, Pending, Why};
@@ -63,6 +64,8 @@ pub struct Agent {
     pub dead_after_ms: u64,
     /// What people ask of it.
     pub orders: Arc<Orders<Order>>,
+    /// Asked before each write.
+    pub allowed: Allowed,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }

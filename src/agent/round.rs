@@ -61,6 +61,9 @@ impl Owned<'_> {
         self.changes.send(effects.proposals);
         self.write_ledger(effects.records).await?;
         self.changes.settle_all().await?;
+        if !effects.writes.is_empty() {
+            (self.agent.allowed)()?;
+        }
         effects.again.extend(self.write(effects.writes).await?);
         Ok(effects.again)
     }
@@ -125,6 +128,9 @@ impl Owned<'_> {
             }
             Step::Propose(_) if !self.agent.part.proposes => self.leave(key, seen, target, effects),
             Step::Propose(local) => {
+                if let Content::Row(row) = &seen.content {
+                    self.agent.progress.captured_bytes(key.0.len() + row.size());
+                }
                 let deleted = seen.content == Content::Absent && !local.base.tomb;
                 effects.deletes.extend(deleted.then(|| key.clone()));
                 effects.proposals.push(self.propose(&key, seen, &local));
@@ -212,6 +218,8 @@ impl Owned<'_> {
         for ((key, intent), outcome) in ready.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Done(token) => {
+                    let size = self.pending.version(&key).map_or(0, |version| version.size());
+                    self.agent.progress.applied_bytes(size);
                     self.pending.settle(&key);
                     self.agent.progress.applied(1, 0);
                     self.agent.progress.delivered(intent.ts.ms(), store.now_ms());

@@ -9,7 +9,7 @@ pub mod forms;
 mod letters;
 pub mod truncate;
 
-use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
+use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
     ActorId, Copying, DeadLetter, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema,
     Stamp, Validity,
@@ -302,6 +302,9 @@ impl Owned<'_> {
         }
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
+        self.capture
+            .progress
+            .captured_bytes(batch.transactions.iter().flat_map(|t| &t.changes).map(Change::size).sum());
         self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
         self.pass_copies();
         self.send(proposals);

@@ -15,11 +15,11 @@ mod told;
 pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
 pub use crate::event::Landed;
 pub use crate::event::lineage::Form;
-use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Token};
+use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Seq, Token};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
-pub use told::{BatchLimit, Finding, Unreadable};
+pub use told::{BatchLimit, Finding, Page, Unreadable};
 
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;
@@ -279,17 +279,6 @@ pub enum Outcome {
     Refused(String),
 }
 
-/// The next part of a listing.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Page {
-    /// Keys present, in the store's own order: stable, not that of the keys' bytes.
-    pub keys: Vec<Key>,
-    /// Things found that belong to no key (undecodable names, links that lead out), for people.
-    pub odd: Vec<String>,
-    /// Whether this was the last page.
-    pub last: bool,
-}
-
 /// A partition of a collection, as its owner knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Owned {
@@ -396,6 +385,11 @@ pub trait LogPlatform: Send + Sync {
 
     /// A writer.
     async fn rows(&self) -> Result<Box<dyn Rows>>;
+
+    /// The keys with the highest numbers in the ledger: no log this platform belongs to ends before them.
+    async fn ledger_tops(&self, _collection: CollectionNo, _limit: usize) -> Result<Vec<(Key, Seq)>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Where a collection lies on a platform, and what its records look like.
@@ -436,6 +430,11 @@ pub trait Connector: Send + Sync {
     /// (a marker) must be found and is never made anew (agent-7).
     async fn reopen(&self, scope: &Scope) -> Result<Opened> {
         self.open(scope).await
+    }
+
+    /// Ties the dataset here to a log by its name; fails with `log_lost` if it is tied to another one.
+    async fn bind(&self, _scope: &Scope, _log: u128) -> Result<()> {
+        Ok(())
     }
 
     /// Removes what `open` made; the data stays (verb-9).

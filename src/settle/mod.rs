@@ -4,6 +4,7 @@
 
 pub mod gaps;
 pub mod history;
+mod told;
 
 use crate::event::{
     Canonical, Control, ControlInput, Fp, Key, Offset, Record, ResolverMark, Role, Rules, Schema, Seq, Stamp,
@@ -258,6 +259,7 @@ impl Journal<'_> {
         for record in messages.iter().filter_map(|m| m.payload.as_deref()) {
             if let Record::Canonical(canonical) = record {
                 conflicts += usize::from(canonical.conflict.is_some());
+                self.tell_conflict(canonical);
                 self.behind.insert(canonical.key.clone(), canonical.clone());
                 self.resolver.log_conflict(&self.session, canonical).await?;
             }

@@ -120,6 +120,7 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         pending_max: 3,
         dead_after_ms: 60_000,
         orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }
@@ -146,6 +147,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         part: Part { proposes: true, receives: true },
         dead_after_ms: 60_000,
         orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }

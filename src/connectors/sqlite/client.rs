@@ -8,11 +8,12 @@ use super::reader::FileReader;
 use super::rows::FileRows;
 use super::snapshot::FileSnapshot;
 use super::wire::install::{self, Installed};
+use super::wire::ledger;
 use super::wire::table::Table;
 use crate::connectors::contract::{
     CollectionNo, Connector, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };
-use crate::event::{Key, Position, Schema};
+use crate::event::{Key, Position, Schema, Seq};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -252,5 +253,14 @@ impl LogPlatform for FilePlatform {
 
     async fn rows(&self) -> Result<Box<dyn Rows>> {
         Ok(Box::new(FileRows::open(self.0.clone()).await?))
+    }
+
+    async fn ledger_tops(&self, collection: CollectionNo, limit: usize) -> Result<Vec<(Key, Seq)>> {
+        let dataset = self.0.clone();
+        let read = move |conn: &mut Connection| {
+            let placed = dataset.table(collection)?.installed.collection;
+            ledger::tops(conn, placed, limit).map_err(failing("reading the newest of the ledger"))
+        };
+        self.0.client.once(read).await
     }
 }

@@ -17,7 +17,7 @@ use super::{Session, quoted};
 use crate::connectors::contract::{
     CollectionNo, Connector, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };
-use crate::event::{Key, Position, Schema};
+use crate::event::{Key, Position, Schema, Seq};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -181,5 +181,10 @@ impl LogPlatform for PostgresLog {
 
     async fn rows(&self) -> Result<Box<dyn Rows>> {
         Ok(Box::new(Sink::open(&self.config, self.tables.clone()).await?))
+    }
+
+    async fn ledger_tops(&self, collection: CollectionNo, limit: usize) -> Result<Vec<(Key, Seq)>> {
+        let session = Session::open(&self.config).await?;
+        ledger::tops(&session, &self.tables.ledger_schema, &self.tables.get(collection)?.ledger_name, limit).await
     }
 }
