@@ -5,6 +5,8 @@
 pub mod group;
 pub mod policy;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use crate::event::{
     Ack, ActorId, Bootstrap, Canonical, Cause, Conflict, Dot, Fp, Hlc, Join, Key, Loser, Offset, Op, Origin, Proposal,
