@@ -349,7 +349,7 @@ impl Owned<'_> {
 
     /// The oldest canonical record not settled (agent-10).
     fn canon(&self) -> Link {
-        self.pending.oldest().unwrap_or(self.read)
+        self.pending.oldest().filter(|_| guard!("agent-10", true)).unwrap_or(self.read)
     }
 
     /// Writes a mark if one is due. Nothing is in flight then (agent-10).

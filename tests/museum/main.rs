@@ -251,7 +251,8 @@ fn proposal(schema: &Schema, key: &Key, stamp: Stamp) -> Proposal {
 }
 
 fn truncate(schema: &Schema, key: &Key, stamp: Stamp) -> Truncate {
-    let gone = Gone { key: key.clone(), ctx: [dot(1, 1)].into_iter().collect(), base_seq: 4, base_tomb: false };
+    let gone =
+        Gone { key: key.clone(), ctx: [dot(1, 1)].into_iter().collect(), base_seq: 4, base_tomb: false, fp: fp(8) };
     Truncate {
         stamp,
         dot: dot(2, 4),

@@ -15,7 +15,8 @@ impl Gen {
 
     /// Keys that a truncate took away.
     pub(super) fn truncate(&mut self, stamp: Stamp) -> Record {
-        let gone = |g: &mut Self| Gone { key: g.key(), ctx: g.vv(), base_seq: g.number(), base_tomb: g.flag() };
+        let gone =
+            |g: &mut Self| Gone { key: g.key(), ctx: g.vv(), base_seq: g.number(), base_tomb: g.flag(), fp: g.fp() };
         let (dot, ts, schema) = (self.dot(), self.ts(), self.schema_id());
         let txn = Txn { id: self.number(), idx: self.number() as u32 };
         let src_pos = self.position();
