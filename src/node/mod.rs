@@ -10,6 +10,7 @@ pub mod log;
 pub mod roster;
 
 mod hints;
+mod lineages;
 mod loops;
 mod show;
 mod tasks;

@@ -5,7 +5,7 @@ use crate::connectors::contract::*;
 use crate::event::*;
 use std::sync::Arc;
 
-fn version(schema: &Schema, seq: u64, row: &[Value], tomb: bool) -> Canonical {
+pub(super) fn version(schema: &Schema, seq: u64, row: &[Value], tomb: bool) -> Canonical {
     let mut key = bytes::BytesMut::new();
     // One integer key is all these tests need: zigzag.
     let Value::Int(id) = row[schema.key[0]] else { panic!("an integer key") };
@@ -46,7 +46,7 @@ async fn plan(rows: &dyn Rows, versions: Vec<Canonical>, act: Act) -> Vec<Planne
 }
 
 /// Locks and writes at once.
-async fn apply(rows: &mut dyn Rows, versions: Vec<Canonical>, act: Act) -> Vec<Written> {
+pub(super) async fn apply(rows: &mut dyn Rows, versions: Vec<Canonical>, act: Act) -> Vec<Written> {
     let plan = plan(rows, versions, act).await;
     let keys: Vec<Key> = plan.iter().map(|p| p.version.key.clone()).collect();
     rows.lock(0, &keys).await.unwrap().write(&plan).await.unwrap()
@@ -65,7 +65,7 @@ async fn what_a_sink_wrote_is_told_whole_however_small_the_readers_limit() {
     let (platform, mut reader) = db.reading(&["item"]).await;
     let schema = db.schema("item").await;
     let mut rows = platform.rows().await.unwrap();
-    let versions = (1..=20).map(|id| version(&schema, id.cast_unsigned(), &item(id, "a"), false)).collect();
+    let versions = (1..=20i64).map(|id| version(&schema, id.cast_unsigned(), &item(id, "a"), false)).collect();
     assert_eq!(apply(&mut *rows, versions, Act::Write).await, vec![Written::Done; 20]);
     db.run("INSERT INTO item SELECT g, 'b' FROM generate_series(21, 40) g").await;
     let small = BatchLimit { rows_max: 5, bytes_max: 1 << 20 };
