@@ -327,7 +327,7 @@ impl<'a> Image<'a> {
             Change::Observed { collection, key, image, fp } => {
                 Some(Image { collection: *collection, key, op: Op::Read, value: image.clone(), fp: *fp, before: None })
             }
-            Change::Ledger { .. } | Change::Truncate(_) => None,
+            Change::Ledger { .. } | Change::Truncate(_) | Change::Unreadable(_) => None,
         }
     }
 

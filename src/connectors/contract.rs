@@ -10,6 +10,8 @@
 //!
 //! Every call works on batches; waiting calls are cancel-safe.
 
+mod told;
+
 pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
 pub use crate::event::Landed;
 pub use crate::event::lineage::Form;
@@ -17,24 +19,10 @@ use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schem
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
+pub use told::{BatchLimit, Finding, Unreadable};
 
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;
-
-/// How much to return at most; at least one item always is, however large, so that a limit never blocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BatchLimit {
-    /// Rows or changes.
-    pub rows_max: usize,
-    /// Bytes, as far as the connector can tell.
-    pub bytes_max: usize,
-}
-
-impl Default for BatchLimit {
-    fn default() -> Self {
-        BatchLimit { rows_max: 1000, bytes_max: 4 << 20 }
-    }
-}
 
 /// A committed row change, in the order of the log.
 #[derive(Clone, PartialEq, Debug)]
@@ -74,6 +62,8 @@ pub enum Change {
         /// Fingerprint of it.
         fp: Fp,
     },
+    /// A change that cannot be told exactly: not published, kept as a dead letter (P8).
+    Unreadable(Box<Unreadable>),
 }
 
 /// A committed transaction, whole.
@@ -134,6 +124,11 @@ pub trait Snapshot: Send {
 
     /// The next rows, in an order that can be resumed; `None` when there are no more.
     async fn next(&mut self, limit: BatchLimit) -> Result<Option<Vec<Copied>>>;
+
+    /// Rows that stood among those returned last and cannot be told exactly (P8).
+    fn unreadable(&mut self) -> Vec<Unreadable> {
+        Vec::new()
+    }
 }
 
 /// What stands in a LOG store for a key, under its lock.
@@ -141,6 +136,8 @@ pub trait Snapshot: Send {
 pub enum Seen {
     /// Locked by somebody else; not waited for (sink-2).
     Busy,
+    /// Content that cannot be told exactly, and why: it must not be overwritten (P8).
+    Unreadable(String),
     /// The content and its ledger row.
     Row {
         /// Fingerprint of the content under the ledger's schema, `Fp::ABSENT` if there is none.
@@ -225,7 +222,7 @@ pub trait Locked: Send {
     fn seen_as(&self, index: usize, _schema: SchemaId) -> Fp {
         match self.seen(index) {
             Seen::Row { fp, .. } => fp,
-            Seen::Busy => Fp::ABSENT,
+            Seen::Busy | Seen::Unreadable(_) => Fp::ABSENT,
         }
     }
 
@@ -421,17 +418,6 @@ pub struct Place {
     pub schema: Option<Arc<Schema>>,
     /// How many partitions its topics have.
     pub partitions: u32,
-}
-
-/// Something `doctor` noticed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    /// The error code it would become, or a short name.
-    pub code: &'static str,
-    /// Whether it stops the work.
-    pub fatal: bool,
-    /// What was found and what to do.
-    pub text: String,
 }
 
 /// A configured platform.

@@ -87,6 +87,18 @@ pub fn scope(dataset: &config::Dataset, platform: &str) -> Scope {
     Scope { dataset: dataset.name.clone(), collections: dataset.collections.iter().map(place).collect() }
 }
 
+/// Where a dataset lies on a platform, with the schemas `run` would take: as configured, else as
+/// another platform has them, if it can be asked.
+pub async fn known_scope(dataset: &config::Dataset, platform: &str, members: &[Member]) -> Scope {
+    let mut known = scope(dataset, platform);
+    for (place, collection) in known.collections.iter_mut().zip(&dataset.collections) {
+        if place.schema.is_none() {
+            place.schema = schema(dataset, collection, members).await.ok().map(|(schema, _)| Arc::new(schema));
+        }
+    }
+    known
+}
+
 /// Makes a dataset ready. Idempotent; a new node finds what an earlier one made.
 ///
 /// # Errors
@@ -169,12 +181,11 @@ async fn seats(
     let priority: Vec<PlatformNo> =
         config.priority.iter().filter_map(|name| numbers.get(name.as_str()).copied()).collect();
     let bootstrap = match config.bootstrap {
-        Bootstrap::SourceWins => {
+        // Who asks is asked about the writes, not about what wins.
+        Bootstrap::SourceWins | Bootstrap::Ask => {
             event::Bootstrap::Source(numbers.get(config.source.as_str()).copied().unwrap_or_default())
         }
         Bootstrap::LatestWins => event::Bootstrap::Latest,
-        // `readiness` refuses it.
-        Bootstrap::Ask => return Err(Error::new(Code::ConfigUnsupported, "`bootstrap: ask` cannot be run yet")),
     };
     let rules = roster.rules(&config.name, &priority, bootstrap).await?;
     Ok((actors, rules))
@@ -210,7 +221,7 @@ fn keyed(mut schema: Schema, collection: &Collection) -> Result<Schema> {
 async fn create(log: &Opened, topics: &Topics, members: &[Member], compression: Compression) -> Result<()> {
     let ledgers = members.iter().map(|member| topics.ledger(&member.name, 0));
     let compacted = [topics.state(0), topics.conflicts(0)].into_iter().chain(ledgers);
-    let kept = [topics.dataset(0), topics.changes(0)];
+    let kept = [topics.dataset(0), topics.changes(0), topics.dead(0)];
     let specs = kept.map(|at| (at, Cleanup::Keep)).into_iter().chain(compacted.map(|at| (at, Cleanup::Compact)));
     for (Partition { topic, .. }, cleanup) in specs {
         let partitions = topics.partitions;

@@ -3,7 +3,9 @@
 //! its own: one that stops leaves the others running.
 
 use super::board::{Board, Post, Work};
+use super::control::Control;
 use super::dataset::{Dataset, Member, Ready, place};
+use super::gate::{Gate, Valve};
 use super::hints::Fanout;
 use super::log::Opened as OpenLog;
 use super::tasks::Tasks;
@@ -53,6 +55,7 @@ pub(super) struct Loops {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Arc<Board>,
     pub(super) tasks: Tasks,
+    pub(super) control: Control,
 }
 
 impl Loops {
@@ -95,7 +98,7 @@ impl Loops {
         let name: Arc<str> = dataset.config.name.as_str().into();
         for ready in &dataset.collections {
             for index in 0..ready.topics.partitions {
-                self.resolver(&name, ready, index, limit(dataset));
+                self.resolver(dataset, &name, ready, index);
             }
         }
         for (member, actor) in dataset.members.iter().zip(&dataset.actors) {
@@ -110,7 +113,18 @@ impl Loops {
         }
     }
 
-    fn resolver(&self, name: &Arc<str>, ready: &Ready, index: u32, limit: BatchLimit) {
+    /// The gate of a loop of a collection.
+    fn valve(&self, dataset: &Dataset, ready: &Ready, only_writes: bool) -> Valve {
+        let config = &dataset.config;
+        let of = dataset.collections.iter().position(|other| other.topics == ready.topics);
+        let collection = of.and_then(|at| config.collections.get(at)).map(|c| c.name.clone()).unwrap_or_default();
+        let asks = config.bootstrap == config::Bootstrap::Ask;
+        let said = self.control.said.subscribe();
+        Valve { dataset: config.name.as_str().into(), collection, asks, only_writes, said }
+    }
+
+    fn resolver(&self, dataset: &Dataset, name: &Arc<str>, ready: &Ready, index: u32) {
+        let (valve, limit) = (self.valve(dataset, ready, false), limit(dataset));
         let post = self.post(name, &"".into(), Work::Resolve, Some(ready.topics.changes(index)));
         let resolver = Resolver {
             log: self.typed(),
@@ -122,7 +136,8 @@ impl Loops {
             progress: post.progress.clone(),
         };
         let loops = self.clone();
-        self.tasks.spawn(async move { loops.tend(post, || flow::resolve(&resolver, limit)).await });
+        let resolve = async move { loops.tend_gated(valve, post, |_| flow::resolve(&resolver, limit)).await };
+        self.tasks.spawn(resolve);
     }
 }
 
@@ -290,17 +305,20 @@ impl Platform {
             reader: self.member.part.proposes.then_some(reader),
             retry_every_ms: RETRY_EVERY_MS,
             pending_max: PENDING_MAX,
+            dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
+            orders: post.orders.clone(),
             progress: post.progress.clone(),
         };
+        let valve = self.loops.valve(&self.dataset, ready, true);
         // A new incarnation begins anew.
         let group = format!("{}.sink.{}.{}.{}", self.loops.log.prefix, self.name, self.member.name, self.actor);
         let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
         self.loops.tasks.spawn(async move {
-            let attempt = || async {
+            let attempt = |_| async {
                 let member = sink.log.join(&group, std::slice::from_ref(&dataset.topic)).await?;
                 flow::apply(&sink, &*platform, &*member, limit).await
             };
-            loops.tend(post, attempt).await;
+            loops.tend_gated(valve, post, attempt).await;
         });
     }
 
@@ -333,11 +351,29 @@ impl Platform {
     }
 
     fn agent(&self, store: Arc<dyn contract::Store>, collection: CollectionNo, ready: &Ready, index: u32) {
+        let post = self.post(Work::Agent, Some(ready.topics.dataset(index)));
+        let (valve, limit) = (self.loops.valve(&self.dataset, ready, false), limit(&self.dataset));
+        let (platform, ready, told) = (self.clone(), ready.clone(), post.clone());
+        let attempt = move |gate| {
+            let agent = platform.agent_of(store.clone(), collection, &ready, index, &told, gate);
+            async move { flow::agent(&agent, limit).await }
+        };
+        let loops = self.loops.clone();
+        self.loops.tasks.spawn(async move { loops.tend_gated(valve, post, attempt).await });
+    }
+
+    fn agent_of(
+        &self,
+        store: Arc<dyn contract::Store>,
+        collection: CollectionNo,
+        ready: &Ready,
+        index: u32,
+        post: &Post,
+        gate: Gate,
+    ) -> Agent {
         let topics = ready.topics.clone();
-        let dataset = topics.dataset(index);
-        let post = self.post(Work::Agent, Some(dataset.clone()));
         let config::Part { proposes, receives, .. } = self.member.part;
-        let agent = Agent {
+        Agent {
             log: self.loops.typed(),
             clock: self.loops.clock.clone(),
             store,
@@ -346,16 +382,17 @@ impl Platform {
             schema: ready.schema.id,
             index,
             changes: topics.changes(index),
-            dataset,
+            dataset: topics.dataset(index),
             ledger: self.ledger(ready, index),
             owns: Arc::new(move |key| topics.of(key) == index),
             timing: TIMING,
             batch_max: AGENT_BATCH_MAX,
             replay: false,
-            part: Part { proposes, receives },
+            // who-4: it tells what is there, and writes nothing.
+            part: Part { proposes, receives: receives && gate == Gate::Open },
+            dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
+            orders: post.orders.clone(),
             progress: post.progress.clone(),
-        };
-        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
-        self.loops.tasks.spawn(async move { loops.tend(post, || flow::agent(&agent, limit)).await });
+        }
     }
 }

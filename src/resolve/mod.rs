@@ -5,6 +5,8 @@
 pub mod group;
 pub mod policy;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use crate::event::lineage::Lens;
 use crate::event::{

@@ -273,14 +273,16 @@ impl Journal<'_> {
         if self.dataset.in_flight() {
             return u64::MAX;
         }
-        let project = if self.behind.is_empty() || self.in_group() { u64::MAX } else { self.behind_since_ms };
+        let project = if self.behind.is_empty() || self.is_behind() { u64::MAX } else { self.behind_since_ms };
         let projected = self.looked_ms.min(project).saturating_add(self.resolver.projection.every_ms);
         projected.min(self.gaps.due_ms(self.resolver.gap_after_ms))
     }
 
-    /// Whether D ends inside a group: then nothing is projected, or its rest would be made twice.
-    fn in_group(&self) -> bool {
-        guard!("whole-groups", self.state.begun.is_some())
+    /// Whether D holds versions of inputs that are not read again yet, or the first of a group: a mark that
+    /// stood on them would have its successor make them twice (resolve-10).
+    fn is_behind(&self) -> bool {
+        let unread = guard!("reread-first", self.state.c_off < self.state.settled);
+        unread || guard!("whole-groups", self.state.begun.is_some())
     }
 
     /// What is done behind the hot path: look for strays, project to S.
@@ -293,7 +295,7 @@ impl Journal<'_> {
         }
         self.looked_ms = now_ms;
         self.reassert().await?;
-        if !self.behind.is_empty() && !self.in_group() && guard!("project", true) {
+        if !self.behind.is_empty() && !self.is_behind() && guard!("project", true) {
             self.project().await?;
         }
         Ok(())

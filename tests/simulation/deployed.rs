@@ -118,6 +118,8 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         }),
         retry_every_ms: 10,
         pending_max: 3,
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
         progress: Arc::default(),
     }
 }
@@ -142,6 +144,8 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         batch_max: 4,
         replay: start == Start::Replay,
         part: Part { proposes: true, receives: true },
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
         progress: Arc::default(),
     }
 }
@@ -199,6 +203,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("sink-3", Expect::Caught, &[]),
     mutant("sink-3-newest", Expect::Caught, &[]),
     mutant("sink-4", Expect::Caught, &["2 log, storm"]),
+    mutant("sink-7", Expect::Caught, &[]),
     mutant("sink-8", Expect::Caught, &[]),
     mutant("read-1", Expect::Caught, &[]),
     mutant("read-1-join", Expect::Caught, &[]),
@@ -219,13 +224,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("claim-7", Expect::Caught, &[]),
     // read-9
     mutant("read-9", Expect::Caught, &[]),
+    mutant("read-9-given", Expect::Caught, &["2 log, truncates, heavy faults"]),
     // resolve-10
     mutant("resolve-10", Expect::Caught, &[]),
     mutant("group-last", Expect::Caught, &[]),
+    mutant("reread-first", Expect::Caught, &[]),
     mutant("whole-groups", Expect::Caught, &["2 log, truncates, heavy faults"]),
     mutant("agent-2", Expect::Caught, &[]),
     mutant("agent-4", Expect::Caught, &[]),
     mutant("agent-8", Expect::Caught, &[]),
+    mutant("agent-10", Expect::Caught, &[]),
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),

@@ -141,7 +141,7 @@ impl Batch<'_> {
     /// Whether a row stood there under lock; `None` if it is not locked.
     fn present(&self, planned: &Planned) -> Option<bool> {
         match self.seen.get(*self.index.get(&planned.version.key)?)? {
-            Seen::Busy => None,
+            Seen::Busy | Seen::Unreadable(_) => None,
             Seen::Row { fp, .. } => Some(*fp != Fp::ABSENT),
         }
     }
