@@ -114,7 +114,10 @@ fn fits(decimal: &Decimal, modifier: i32) -> Result<(), &'static str> {
         return if modifier < 4 || *decimal == Decimal::NaN { Ok(()) } else { Err("the number is infinite") };
     };
     let (digits, scale) = number.as_bigint_and_scale();
-    let length = i64::try_from(digits.magnitude().to_string().len()).unwrap_or(i64::MAX);
+    let length = match u64::try_from(digits.magnitude()) {
+        Ok(short) => short.checked_ilog10().map_or(1, |log| i64::from(log) + 1),
+        Err(_) => i64::try_from(digits.magnitude().to_string().len()).unwrap_or(i64::MAX),
+    };
     let (precision, places) = if modifier < 4 {
         (131_072 + 16_383, 16_383)
     } else {
