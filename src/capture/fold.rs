@@ -96,10 +96,11 @@ impl Fold {
                 _ => None,
             })
             .collect();
-        for (&(collection, key), entry) in &ledger {
-            self.sink_wrote(collection, key, entry, Position::new(txn.commit, txn.first));
-        }
         let last = last_images(txn);
+        for (&(collection, key), entry) in &ledger {
+            let image = last.contains_key(&(collection, key));
+            self.sink_wrote(collection, key, entry, image, Position::new(txn.commit, txn.first));
+        }
         let mut proposals = Vec::new();
         let mut forms = txn.forms.iter().zip(views).peekable();
         for (number, (ordinal, change)) in (txn.first..).zip(&txn.changes).enumerate() {
@@ -174,12 +175,16 @@ impl Fold {
 
     /// The sink put a canonical version there: the row contains what the ledger row says, and my own
     /// newest change; without the join my next write would conflict with my own last one (read-1).
-    fn sink_wrote(&mut self, collection: CollectionNo, key: &Key, entry: &LedgerEntry, at: Position) {
+    ///
+    /// A row that is absent cannot be locked: an application may insert it while the sink adopts its absence.
+    /// Then it stays, and a truncate takes it away (read-9).
+    fn sink_wrote(&mut self, collection: CollectionNo, key: &Key, entry: &LedgerEntry, image: bool, at: Position) {
         let known = self.known.entry((collection, key.clone())).or_default();
         let mine = Dot { actor: self.me, ctr: known.vv.get(self.me) };
         let vv = if guard!("read-1-join", true) { entry.vv.with(mine) } else { entry.vv.clone() };
-        let (base_seq, base_tomb, ts, schema) = (entry.seq, entry.tomb, entry.ts, entry.schema);
-        *known = Known { vv, base_seq, base_tomb, fp: entry.fp, schema, ts, pos: at };
+        let stays = guard!("read-9-adopted", !image && entry.fp == Fp::ABSENT);
+        let (fp, schema) = if stays { (known.fp, known.schema) } else { (entry.fp, entry.schema) };
+        *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp, schema, ts: entry.ts, pos: at };
         self.moved.insert((collection, key.clone()));
     }
 

@@ -226,6 +226,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("claim-7", Expect::Caught, &[]),
     // read-9
     mutant("read-9", Expect::Caught, &[]),
+    mutant("read-9-adopted", Expect::Caught, &["2 log, truncates, heavy faults"]),
     mutant("read-9-given", Expect::Caught, &["2 log, truncates, heavy faults"]),
     // resolve-10
     mutant("resolve-10", Expect::Caught, &[]),
