@@ -260,6 +260,7 @@ impl Owned<'_> {
             self.mark().await?;
         }
         self.pass_copies();
+        self.first_views().await?;
         Ok(self.through)
     }
 
@@ -273,21 +274,7 @@ impl Owned<'_> {
     /// Folds what the source returned and publishes it; in flight when this returns.
     pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
-        let mut proposals = Vec::new();
-        for transaction in &batch.transactions {
-            let views = match self.views(transaction).await {
-                Ok(views) => views,
-                Err(error) => {
-                    // What stands before the place is not held up by it.
-                    self.send(proposals);
-                    for writer in &mut self.changes {
-                        writer.settle_all().await?;
-                    }
-                    return Err(error);
-                }
-            };
-            proposals.extend(self.fold.transaction(transaction, &views, now_ms, self.stamp));
-        }
+        let proposals = self.folded(batch, now_ms).await?;
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
         self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);

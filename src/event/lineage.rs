@@ -179,6 +179,29 @@ fn fits(column: &Type, field: &Type) -> bool {
     }
 }
 
+/// All fields there ever were, each as it was last, in the order they came: what a document may hold. It
+/// only grows at its end. `None` of no version.
+#[must_use]
+pub fn union(steps: &[Step]) -> Option<Schema> {
+    let newest = steps.last()?;
+    let mut all = Schema { fields: Vec::new(), ..Schema::clone(&newest.schema) };
+    for field in steps.iter().flat_map(|step| &step.schema.fields) {
+        match all.index_of(&field.name).and_then(|i| all.fields.get_mut(i)) {
+            Some(known) => known.ty = field.ty.clone(),
+            None => all.fields.push(field.clone()),
+        }
+    }
+    let index = |name: &Arc<str>| all.fields.iter().position(|f| f.name == *name);
+    all.key = newest.schema.key_fields().filter_map(|f| index(&f.name)).collect();
+    let current = |f: &mut Field| f.nullable |= newest.schema.index_of(&f.name).is_none();
+    all.fields.iter_mut().for_each(current);
+    Some(if all.fields == newest.schema.fields {
+        Schema::clone(&newest.schema)
+    } else {
+        Schema { id: SchemaId(0), ..all }
+    })
+}
+
 /// The names of the fields of the newest version that a platform may be given: those it did not
 /// introduce itself. What is missing of its own was dropped there.
 #[must_use]

@@ -331,7 +331,7 @@ impl Platform {
             store,
             me: self.actor,
             collection,
-            schema: ready.schema.id,
+            lineages: self.dataset.lineages.clone(),
             index,
             changes: topics.changes(index),
             dataset,

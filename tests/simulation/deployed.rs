@@ -129,7 +129,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         store: store.clone(),
         me: this.actor,
         collection: 0,
-        schema: schema().id,
+        lineages: env.lineages.clone(),
         index: partition,
         owns: Arc::new(move |key| topics.of(key) == partition),
         changes: env.topics.changes(partition),
