@@ -10,7 +10,7 @@ use crate::event::lineage::{self, Form, Lens, Taken};
 use crate::event::{Position, Schema, SchemaId};
 use crate::guard;
 use crate::runtime::error::Result;
-use crate::settle::announcement;
+use crate::topic::lineages::announcement;
 use std::sync::Arc;
 
 impl Owned<'_> {

@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub fault_weight: u32,
     /// Application edits that no log shows, of 1000 (sink-8).
     pub log_gap: u32,
+    /// Applications change the first platform's table (LOG), of 1000 of its other transactions (read-10).
+    pub alters: u32,
     /// Clocks are off by up to this many milliseconds.
     pub skew_ms: i64,
     /// Whether a tag an application removed may come back there for a while and be kept in its next
@@ -296,6 +298,7 @@ impl<'a> Simulation<'a> {
         self.shared.calm.store(true, Relaxed);
         for _ in 0..self.config.operations {
             self.settle("before the next operation");
+            self.app_alter();
             self.app_write();
         }
         self.settle("after the last operation");

@@ -20,6 +20,7 @@ const BASE: Config = Config {
     faults: 3,
     fault_weight: 12,
     log_gap: 0,
+    alters: 0,
     skew_ms: 0,
     strict: true,
     sequential: false,
@@ -34,6 +35,14 @@ pub(crate) const CONFIGS: &[Config] = &[
     Config { name: "3 log, 2 partitions", partitions: 2, keys: 4, ..BASE },
     Config { name: "3 log, hot key", keys: 1, operations: 24, ..BASE },
     Config { name: "3 log, unlogged edits", log_gap: 100, ..BASE },
+    Config { name: "3 log, changing tables", alters: 300, ..BASE },
+    Config {
+        name: "2 log, changing tables, register",
+        platforms: &[LOG, LOG],
+        policy: Policy::Register,
+        alters: 300,
+        ..BASE
+    },
     Config { name: "2 log, unique", platforms: &[LOG, LOG, UNIQUE], ..BASE },
     Config { name: "2 log, unique, register", platforms: &[LOG, LOG, UNIQUE], policy: Policy::Register, ..BASE },
     Config { name: "log, content", platforms: &[LOG, CONTENT], ..BASE },
@@ -54,6 +63,14 @@ pub(crate) const CONFIGS: &[Config] = &[
         platforms: &[LOG, FILES, UNIQUE],
         faults: 12,
         fault_weight: 40,
+        ..BASE
+    },
+    Config {
+        name: "in sequence, changing tables",
+        platforms: &[LOG, LOG],
+        alters: 600,
+        faults: 0,
+        sequential: true,
         ..BASE
     },
     Config { name: "in sequence", platforms: &[LOG, FILES, UNIQUE], faults: 0, sequential: true, ..BASE },

@@ -224,6 +224,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
+    // read-10: content counts under the schema it was given in …
+    mutant("read-10", Expect::Caught, &[]),
+    mutant("read-10-seen", Expect::Caught, &[]),
+    // … and a schema stands in C before its first user.
+    mutant("schema-first", Expect::Caught, &[]),
     // read-2: what rows contain must be in the log behind the first position
     mutant(
         "as-of-the-mark",
