@@ -140,10 +140,7 @@ async fn versions(
         None => {
             let steps = lineages.steps(number).await?;
             match steps.last().filter(|newest| newest.by != ActorId::RESOLVER) {
-                Some(newest) => {
-                    lineages.prepare(number, &newest.schema).await?;
-                    at_start(lineages, number, config, collection, members, actors, steps).await?
-                }
+                Some(_) => at_start(lineages, number, config, collection, members, actors, steps).await?,
                 None => {
                     let (schema, of) = schema(config, collection, members).await?;
                     lineages.set(number, &schema, actors.get(of).copied().unwrap_or_default()).await?

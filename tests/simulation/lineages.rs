@@ -35,16 +35,17 @@ impl Lineages for SimLineages {
         at: Position,
     ) -> Result<Vec<Step>> {
         yield_once().await;
-        let mut steps = self.0.lock();
-        if steps.last().is_some_and(|step| step.schema.id == newest) {
-            let id = SchemaId(steps.iter().map(|step| step.schema.id.0).max().unwrap_or(0) + 1);
-            // The same text has the same id, as in any registry.
-            let same = steps.iter().find(|s| s.schema.fields == schema.fields).map(|s| s.schema.clone());
-            let schema = same.unwrap_or_else(|| Arc::new(Schema { id, ..schema.clone() }));
-            steps.push(Step { schema, by, at });
-        }
-        let told = steps.clone();
-        drop(steps);
+        let told = {
+            let mut steps = self.0.lock();
+            if steps.last().is_some_and(|step| step.schema.id == newest) {
+                let id = SchemaId(steps.iter().map(|step| step.schema.id.0).max().unwrap_or(0) + 1);
+                // The same text has the same id, as in any registry.
+                let same = steps.iter().find(|s| s.schema.fields == schema.fields).map(|s| s.schema.clone());
+                let schema = same.unwrap_or_else(|| Arc::new(Schema { id, ..schema.clone() }));
+                steps.push(Step { schema, by, at });
+            }
+            steps.clone()
+        };
         yield_once().await;
         Ok(told)
     }
