@@ -135,7 +135,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         store: store.clone(),
         me: this.actor,
         collection: 0,
-        schema: schema().id,
+        lineages: env.lineages.clone(),
         index: partition,
         owns: Arc::new(move |key| topics.of(key) == partition),
         changes: env.topics.changes(partition),
@@ -240,6 +240,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
+    // read-10: content counts under the schema it was given in …
+    mutant("read-10", Expect::Caught, &[]),
+    mutant("read-10-seen", Expect::Caught, &[]),
+    // … and a schema stands in C before its first user.
+    mutant("schema-first", Expect::Caught, &[]),
     // read-2: what rows contain must be in the log behind the first position
     mutant(
         "as-of-the-mark",
