@@ -2,9 +2,10 @@
 //! under which rules and schemas its proposals are settled. Nothing on a platform is touched here.
 
 use super::log::Opened;
+use super::mode::{Mode, mode};
 use super::roster::Roster;
 use crate::config::{self, Bootstrap, Collection};
-use crate::connectors::contract::{Connector, Place, Scope};
+use crate::connectors::contract::{Capture, Connector, Place, Scope};
 use crate::event::{self, ActorId, PlatformNo, Schema};
 use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
@@ -23,6 +24,8 @@ pub struct Member {
     pub connector: Arc<dyn Connector>,
     /// What it does in the dataset (who-2).
     pub part: config::Part,
+    /// Whether it tells of its changes by a log.
+    pub is_log: bool,
 }
 
 /// A collection that is ready.
@@ -44,6 +47,8 @@ pub struct Dataset {
     pub actors: Vec<ActorId>,
     /// Its collections in order.
     pub collections: Vec<Ready>,
+    /// Who settles its changes.
+    pub mode: Mode,
 }
 
 /// The platforms of a dataset with their connectors; no I/O.
@@ -56,7 +61,8 @@ pub fn members(config: &config::Config, dataset: &config::Dataset) -> Result<Vec
             Error::new(Code::ConfigMissing, "the platform is not defined under `platforms`").at("platform", name)
         })?;
         let (connector, part) = (Arc::from(platform.connector()?), dataset.part(platform));
-        Ok(Member { name: name.into(), connector, part })
+        let is_log = platform.abilities().capture == Some(Capture::Log);
+        Ok(Member { name: name.into(), connector, part, is_log })
     };
     dataset.platforms().map(member).collect()
 }
@@ -94,6 +100,7 @@ pub async fn prepare(
     members: Vec<Member>,
     compression: Compression,
 ) -> Result<Dataset> {
+    let mode = mode(log, &*roster.lock().await, config, &members).await?;
     let (actors, rules) = seats(&mut *roster.lock().await, config, &members).await?;
     let mut collections = Vec::with_capacity(config.collections.len());
     for (collection, topics) in config.collections.iter().zip(topics(&log.prefix, config)) {
@@ -106,7 +113,7 @@ pub async fn prepare(
         }
         collections.push(Ready { topics, schema });
     }
-    Ok(Dataset { config: config.clone(), members, actors, collections })
+    Ok(Dataset { config: config.clone(), members, actors, collections, mode })
 }
 
 /// who-7: the actors of the members, and the rules in their numbers.

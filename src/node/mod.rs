@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod http;
 pub mod inspect;
 pub mod log;
+pub mod mode;
 pub mod roster;
 
 mod hints;

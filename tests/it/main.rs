@@ -6,6 +6,7 @@
     reason = "a test fails by panicking and tells figures"
 )]
 
+mod fused;
 mod journal;
 mod killed;
 mod node;

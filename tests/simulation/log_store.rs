@@ -11,7 +11,7 @@ use driftless::connectors::contract::{
     Act, BatchLimit, Change, CollectionNo, Copied, Locked, LogPlatform, Planned, ReadBatch, Reader, Rows, Seen,
     Snapshot, Transaction, Written,
 };
-use driftless::event::{Canonical, Fp, Key, LedgerEntry, Position, Row};
+use driftless::event::{Canonical, Fp, Key, LedgerEntry, Position, Row, Value};
 use driftless::runtime::clock::Clock;
 use driftless::runtime::error::{Code, Error, Result};
 use driftless::topic::name::Topics;
@@ -150,6 +150,20 @@ impl LogStore {
             state.append(self.0.clock.now_ms(), vec![change]);
         }
         self.0.shared.active();
+    }
+
+    /// An application's transaction that leaves the value as it was: the log's image leaves it out. Only of
+    /// what the dataset knows already: the log of a row that was never copied cannot be filled.
+    pub(crate) fn app_touch(&self, key: &Key) -> bool {
+        let mut state = self.0.state.lock();
+        let known = |row: &Arc<Row>| tags(Some(row)) & !*self.0.shared.published.lock() == 0;
+        let Some(row) = state.image(key).filter(|row| known(row) && !state.is_locked(key)) else { return false };
+        let touched = Row(row.0.iter().take(1).cloned().chain([Value::Unchanged]).collect());
+        let fp = fp(Some(&touched));
+        let change = Change::Row { collection: 0, key: key.clone(), after: Some(Arc::new(touched)), fp, before: None };
+        state.append(self.0.clock.now_ms(), vec![change]);
+        self.0.shared.active();
+        true
     }
 
     /// A transaction that touches nothing of the dataset.

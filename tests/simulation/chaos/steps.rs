@@ -165,7 +165,8 @@ impl Simulation<'_> {
     }
 
     pub(super) fn app_write(&mut self) -> bool {
-        let (platform, index) = (self.rng.below(self.sites.len()), self.rng.below(self.config.keys));
+        let writers = if self.config.fused { 1 } else { self.sites.len() };
+        let (platform, index) = (self.rng.below(writers), self.rng.below(self.config.keys));
         self.app_write_at(platform, index)
     }
 
@@ -195,7 +196,21 @@ impl Simulation<'_> {
         true
     }
 
+    /// A write at the only writer that leaves the value as it was, and whose image leaves it out (value-2).
+    pub(super) fn app_touch(&mut self) {
+        let key = key(self.rng.below(self.config.keys));
+        if let Site::Log(store) = &self.sites[0]
+            && store.app_touch(&key)
+        {
+            trace!(self.shared, "application at 0: {key:?} is touched");
+            self.shared.count(Count::Touched);
+        }
+    }
+
     pub(super) fn app_transaction(&mut self) {
+        if self.config.fused && self.rng.chance(300) {
+            return self.app_touch();
+        }
         let key = key(self.rng.below(self.config.keys));
         if let Site::Log(store) = &self.sites[self.rng.below(self.sites.len())] {
             match self.rng.below(5) {
