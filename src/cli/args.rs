@@ -1,6 +1,8 @@
 //! What can be typed. Each verb's own arguments stand in the verb's file; a new verb is a file, a
 //! variant here and a line in `run`.
 
+#[cfg(feature = "postgres")]
+use super::bench;
 #[cfg(feature = "demo")]
 use super::demo;
 use super::{config, conflicts, doctor, remove, run, status, topics, validate};
@@ -75,6 +77,10 @@ pub enum Verb {
     Conflicts(conflicts::Verb),
     /// Take out what driftless made on platforms; the data stays
     Remove(remove::Remove),
+    /// Measure the product on real servers
+    #[cfg(feature = "postgres")]
+    #[command(subcommand)]
+    Bench(bench::Verb),
     /// Work with the configuration
     #[command(subcommand)]
     Config(config::Verb),

@@ -2,6 +2,8 @@
 //! right number. A verb is one file with its arguments and its `run`.
 
 pub mod args;
+#[cfg(feature = "postgres")]
+pub mod bench;
 pub mod client;
 pub mod config;
 pub mod conflicts;
@@ -92,6 +94,8 @@ fn carry_out(args: &Args, program: Program<'_>, output: &mut Output<'_>) -> Resu
         Verb::Topics(verb) => verb.run(common, program, output),
         Verb::Conflicts(verb) => verb.run(common, program, output),
         Verb::Remove(verb) => verb.run(common, program, output),
+        #[cfg(feature = "postgres")]
+        Verb::Bench(verb) => verb.run(common, program, output),
     }
 }
 

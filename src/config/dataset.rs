@@ -6,7 +6,7 @@ use super::platform::Platform;
 use super::section::{Item, Section};
 use super::sync::{
     BATCH_SIZE_MAX, BOOTSTRAPS, Bootstrap, ConflictResolution, DIRECTIONS, Defaults, Direction, MODES, Mode,
-    ON_LOCAL_EDITS, OnLocalEdit, RESOLUTIONS, Schedule, schedule,
+    ON_LOCAL_EDITS, OnLocalEdit, RESOLUTIONS, SCHEMA_CHANGES, Schedule, SchemaChanges, TRUNCATES, Truncate, schedule,
 };
 use super::tree::Content;
 use crate::connectors::contract::Guarantee;
@@ -38,8 +38,12 @@ pub struct Dataset {
     pub direction: Direction,
     /// What happens to data that is there already (who-4).
     pub bootstrap: Bootstrap,
+    /// What happens when a captured table changes (read-10).
+    pub schema_changes: SchemaChanges,
     /// What happens to edits where nobody may write (who-2).
     pub on_local_edit: OnLocalEdit,
+    /// What happens to a truncate of more than a few records (read-9).
+    pub truncate: Truncate,
     /// The least guarantee its platforms must reach, or `exclusive` (who-3); `None`: what each reaches.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "guarantee_shown")]
     pub guarantee: Option<Guarantee>,
@@ -133,6 +137,8 @@ impl Dataset {
             direction: section.or("direction", Direction::default(), |item| item.choice(&DIRECTIONS)),
             bootstrap: section.or("bootstrap", Bootstrap::default(), |item| item.choice(&BOOTSTRAPS)),
             on_local_edit: section.or("on-local-edit", OnLocalEdit::default(), |item| item.choice(&ON_LOCAL_EDITS)),
+            truncate: section.or("truncate", Truncate::default(), |item| item.choice(&TRUNCATES)),
+            schema_changes: section.or("schema-changes", SchemaChanges::default(), |item| item.choice(&SCHEMA_CHANGES)),
             guarantee: section.item("guarantee").and_then(|item| item.choice(&GUARANTEES)),
             priority,
             partitions: section.or("partitions", 6, |item| item.number(1, 10_000)),

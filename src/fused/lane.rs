@@ -3,10 +3,10 @@
 //! follows from the partition alone, and nothing is kept per key. Only a change that leaves fields out
 //! needs the version it changed (value-2); from the first such change on the heads are kept.
 
-use crate::capture::fold::write_time;
+use crate::capture::fold::{View, write_time};
 use crate::connectors::contract::{Change, CollectionNo, Copied};
 use crate::event::{
-    ActorId, Canonical, Dot, Fp, Hlc, Key, Link, Op, Origin, Position, Proposal, Row, Schema, SchemaId, Stamp, Vv,
+    ActorId, Canonical, Dot, Fp, Hlc, Key, Link, Op, Origin, Position, Proposal, Row, Schema, SchemaId, Stamp, Value, Vv,
 };
 use crate::guard;
 use crate::resolve::{self, PartState, Policy};
@@ -41,7 +41,7 @@ impl Image {
                 (collection, key, if after.is_some() { Op::Put } else { Op::Delete }, after, fp)
             }
             Change::Observed { collection, key, image, fp } => (collection, key, Op::Read, image, fp),
-            Change::Ledger { .. } => return None,
+            Change::Ledger { .. } | Change::Truncate(_) => return None,
         };
         Some(Image { collection, key, op, value, fp, at, time_ms })
     }
@@ -51,6 +51,21 @@ impl Image {
     pub fn copied(row: Copied, at: Position) -> Self {
         let Copied { collection, key, row, fp, time_ms } = row;
         Image { collection, key, op: Op::Read, value: Some(row), fp, at, time_ms }
+    }
+
+    /// A row that a truncate took away.
+    #[must_use]
+    pub fn gone(collection: CollectionNo, key: Key, at: Position, time_ms: u64) -> Self {
+        Image { collection, key, op: Op::Delete, value: None, fp: Fp::ABSENT, at, time_ms }
+    }
+
+    /// read-10: the same as a row of the dataset. What the table has no column for is left as it was, or
+    /// null in a record that is `new`.
+    #[must_use]
+    pub fn seen_through(self, view: &View, new: bool) -> Self {
+        let missing = if new { Value::Null } else { Value::Unchanged };
+        let fp = self.value.as_ref().map_or(Fp::ABSENT, |row| view.now.fp(row));
+        Image { value: self.value.map(|row| Arc::new(view.now.lift(&row, &missing))), fp, ..self }
     }
 
     /// Whether fields were left out as unchanged.
@@ -102,6 +117,40 @@ impl Lane {
     pub fn learn_heads(&mut self, heads: HashMap<Key, Arc<Canonical>>) {
         self.state.heads = heads;
         self.knows_heads = true;
+    }
+
+    /// Keeps the heads no longer.
+    pub fn forget_heads(&mut self) {
+        self.state.heads = HashMap::new();
+        self.knows_heads = false;
+    }
+
+    /// The keys that are there, in their order; only while the heads are kept.
+    #[must_use]
+    pub fn present(&self) -> Vec<Key> {
+        let there = self.state.heads.values().filter(|head| !head.tomb);
+        let mut keys: Vec<Key> = there.map(|head| head.key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether a key is there; only while the heads are kept.
+    #[must_use]
+    pub fn holds(&self, key: &Key) -> bool {
+        self.state.heads.get(key).is_some_and(|head| !head.tomb)
+    }
+
+    /// Rows may be of this schema, too, from now on (read-10).
+    pub fn announce(&mut self, schema: &Arc<Schema>) {
+        self.state.schemas.retain(|known| known.id != schema.id);
+        self.state.schemas.push(schema.clone());
+    }
+
+    /// Whether all that a truncate at `at` took away was published by an earlier life. At the newest position
+    /// itself perhaps a part: the rest is still there (read-12).
+    #[must_use]
+    pub fn is_truncated(&self, at: Position) -> bool {
+        guard!("fused-read-12", at < self.lastpos)
     }
 
     /// Whether a change was published by an earlier life of the reader: read back, never computed (read-12).

@@ -7,12 +7,14 @@
 pub mod behind;
 pub mod heads;
 pub mod lane;
+mod rare;
 mod takeover;
 
 use crate::capture::Capture;
 use crate::capture::copy::Copier;
-use crate::connectors::contract::{CollectionNo, Copied, LogPlatform, ReadBatch};
-use crate::event::{Canonical, Copying, Fp, Key, Offset, Position, ReaderMark, Record, Stamp};
+use crate::capture::fold::View;
+use crate::connectors::contract::{Change, CollectionNo, Copied, LogPlatform, ReadBatch, Transaction};
+use crate::event::{Copying, Fp, Key, Offset, Position, ReaderMark, Record, Stamp};
 use crate::guard;
 use crate::resolve::Policy;
 use crate::runtime::error::{Error, Remedy, Result};
@@ -22,7 +24,6 @@ use crate::topic::name::Parts;
 use crate::topic::owner::Writer;
 use crate::topic::{Message, Typed};
 use futures_util::future::select_all;
-use heads::Heads;
 use lane::{Image, Lane};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -69,12 +70,27 @@ pub struct Direct<'a> {
     copied: Vec<Copying>,
     /// What the log has shown of rows while a first copy is under way (who-5).
     shown: HashMap<(CollectionNo, Key), (Position, Fp)>,
+    /// Where each collection was truncated last.
+    truncated: HashMap<CollectionNo, Position>,
+    /// How the rows of tables that are of another form now are read (read-10).
+    views: HashMap<CollectionNo, View>,
     /// The id of the newest version made; unique per append attempt.
     id: u64,
     through: Position,
     marked: Position,
     marked_ms: u64,
     looked_ms: u64,
+}
+
+/// Where an image was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Found {
+    /// In the log.
+    Log,
+    /// In the log, and a first copy has to know of it (who-5).
+    LogNoted,
+    /// By a first copy.
+    Copy,
 }
 
 impl Writing {
@@ -120,21 +136,17 @@ impl<'a> Direct<'a> {
     /// Settles what the source returned; on its way to D when this returns.
     pub async fn publish(&mut self, batch: ReadBatch) -> Result<()> {
         let now_ms = self.capture().clock.now_ms();
-        let (mut changes, mut versions, copying) = (0, 0, self.is_copying());
+        let (mut changes, mut versions) = (0, 0);
         for transaction in batch.transactions {
             changes += transaction.changes.len();
-            for (ordinal, change) in (transaction.first..).zip(transaction.changes) {
-                let at = Position::new(transaction.commit, ordinal);
-                let Some(image) = Image::of(change, at, transaction.time_ms) else { continue };
-                let lane = (self.capture().lane_of)(image.collection, &image.key);
-                if self.lanes.get(lane).is_none_or(|writing| writing.lane.is_published(at)) {
-                    continue;
+            match self.transaction(transaction, now_ms).await {
+                Ok(made) => versions += made,
+                Err(stopped) => {
+                    // What stands before the place is not held up by it.
+                    self.lanes.iter_mut().for_each(Writing::send);
+                    self.settle_all().await?;
+                    return Err(stopped);
                 }
-                if image.is_partial() {
-                    self.learn_heads(lane).await?;
-                }
-                self.settle(lane, image, now_ms, copying)?;
-                versions += 1;
             }
         }
         self.through = self.through.max(batch.through);
@@ -143,35 +155,51 @@ impl<'a> Direct<'a> {
         Ok(())
     }
 
-    /// The next version of an image's key, to be sent with the batch; `noted` for the first copy (who-5).
-    fn settle(&mut self, lane: usize, image: Image, now_ms: u64, noted: bool) -> Result<()> {
+    async fn transaction(&mut self, transaction: Transaction, now_ms: u64) -> Result<usize> {
+        let mut views = self.views(&transaction).await?.into_iter().peekable();
+        let Transaction { commit, time_ms, first, changes, .. } = transaction;
+        let (mut versions, from) = (0, self.from_log());
+        for (number, change) in changes.into_iter().enumerate() {
+            while let Some((collection, _, view)) = views.next_if(|(_, from, _)| *from <= number) {
+                self.look(collection, view);
+            }
+            let at = Position::new(commit, first + number as u64);
+            if let Change::Truncate(collection) = change {
+                versions += self.truncated(collection, at, time_ms, now_ms).await?;
+                continue;
+            }
+            let Some(mut image) = Image::of(change, at, time_ms) else { continue };
+            let lane = (self.capture().lane_of)(image.collection, &image.key);
+            if self.lanes.get(lane).is_none_or(|writing| writing.lane.is_published(at)) {
+                continue;
+            }
+            if !self.views.is_empty() {
+                image = self.seen(lane, image).await?;
+            }
+            if image.is_partial() {
+                self.learn_heads(lane).await?;
+            }
+            self.settle(lane, image, now_ms, from)?;
+            versions += 1;
+        }
+        views.for_each(|(collection, _, view)| self.look(collection, view));
+        Ok(versions)
+    }
+
+    /// The next version of an image's key, to be sent with the batch.
+    fn settle(&mut self, lane: usize, image: Image, now_ms: u64, from: Found) -> Result<()> {
         let (capture, collection, at) = (self.capture(), image.collection, image.at);
-        let schema = capture.schemas.get(usize::from(image.collection)).map(|s| s.id).unwrap_or_default();
+        let opened = capture.schemas.get(usize::from(image.collection));
+        // A copy is read as the platform was opened.
+        let schema = self.views.get(&collection).filter(|_| from != Found::Copy).map(|view| &view.now.to).or(opened);
+        let schema = schema.map(|s| s.id).unwrap_or_default();
         let Some(writing) = self.lanes.get_mut(lane) else { return Ok(()) };
         self.id = self.id.wrapping_add(1);
         let version = writing.lane.settle(capture.me, schema, image, now_ms, self.id, &*self.fused.policy)?;
-        if noted {
+        if from == Found::LogNoted {
             self.shown.insert((collection, version.key.clone()), (at, version.fp));
         }
         writing.batch.push(message(Arc::new(Record::Canonical(version))));
-        Ok(())
-    }
-
-    /// value-2: a change that leaves fields out needs the version it changed. From the first one on the
-    /// heads of its partition are kept.
-    async fn learn_heads(&mut self, lane: usize) -> Result<()> {
-        let (Some(writing), Some(parts)) = (self.lanes.get_mut(lane), self.fused.parts.get(lane)) else {
-            return Ok(());
-        };
-        if writing.lane.knows_heads() {
-            return Ok(());
-        }
-        writing.send();
-        while writing.writer.in_flight() {
-            writing.settle().await?;
-        }
-        let heads = Heads::read(&*self.fused.reader.log, parts, None).await?;
-        writing.lane.learn_heads(heads.newest);
         Ok(())
     }
 
@@ -229,6 +257,10 @@ impl<'a> Direct<'a> {
         self.lanes.iter().any(|writing| self.through < writing.lane.lastpos())
     }
 
+    fn from_log(&self) -> Found {
+        if self.is_copying() { Found::LogNoted } else { Found::Log }
+    }
+
     fn is_copying(&self) -> bool {
         self.copied.iter().any(|c| *c != Copying::Done)
     }
@@ -263,25 +295,6 @@ impl<'a> Direct<'a> {
             while writing.writer.in_flight() {
                 let versions = writing.settle().await?;
                 self.fused.reader.progress.settled(versions, 0, 0, self.fused.reader.clock.now_ms());
-            }
-        }
-        Ok(())
-    }
-
-    /// claim-7: a plain upsert consumer must not be left with a void version as the last of its key. A
-    /// checkpoint passes none, so that the next owner finds what this one did not get to.
-    async fn reassert(&mut self) -> Result<()> {
-        for (writing, parts) in self.lanes.iter_mut().zip(&self.fused.parts) {
-            writing.strays.extend(writing.writer.take_strays());
-            if writing.strays.is_empty() {
-                continue;
-            }
-            let strays = std::mem::take(&mut writing.strays);
-            let heads = Heads::read(&*self.fused.reader.log, parts, Some(&strays)).await?;
-            let of = |copy: Canonical| message(Arc::new(Record::Canonical(Arc::new(copy))));
-            if guard!("fused-claim-7", true) {
-                writing.writer.send(heads.copies().into_iter().map(of).collect());
-                writing.writer.settle_all().await?;
             }
         }
         Ok(())
@@ -330,8 +343,11 @@ impl Copier for Direct<'_> {
             if guard!("fused-who-5", shown.is_some_and(|(pos, fp)| *pos > at || *fp == row.fp)) {
                 continue;
             }
+            if self.truncated.get(&row.collection).is_some_and(|newest| *newest > at) {
+                continue;
+            }
             let lane = (self.capture().lane_of)(row.collection, &row.key);
-            self.settle(lane, Image::copied(row, at), now_ms, false)?;
+            self.settle(lane, Image::copied(row, at), now_ms, Found::Copy)?;
             versions += 1;
         }
         self.capture().progress.captured(found, versions, self.through.commit, now_ms);

@@ -179,6 +179,8 @@ impl Fused {
             number: mark.map_or(0, |m| m.number),
             copied: mark.map_or_else(|| vec![Copying::Todo; self.reader.schemas.len()], |m| m.copied.clone()),
             shown,
+            truncated: HashMap::new(),
+            views: HashMap::new(),
             id: u64::try_from(stamp.owner & u128::from(u64::MAX)).unwrap_or_default(),
             through,
             marked: through,

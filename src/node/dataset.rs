@@ -1,14 +1,16 @@
 //! A dataset made ready: its platforms have numbers, its collections schemas and topics, and C says
 //! under which rules and schemas its proposals are settled. Nothing on a platform is touched here.
 
+use super::lineages::Kept;
 use super::log::Opened;
 use super::mode::{Mode, mode};
 use super::roster::Roster;
-use crate::config::{self, Bootstrap, Collection};
+use crate::config::{self, Bootstrap, Collection, SchemaChanges};
 use crate::connectors::contract::{Capture, Connector, Place, Scope};
 use crate::event::{self, ActorId, PlatformNo, Schema};
 use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
+use crate::topic::lineages::Lineages;
 use crate::topic::name::Topics;
 use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
 use indexmap::IndexMap;
@@ -49,6 +51,8 @@ pub struct Dataset {
     pub collections: Vec<Ready>,
     /// Who settles its changes.
     pub mode: Mode,
+    /// The versions of their schemas.
+    pub lineages: Arc<Kept>,
 }
 
 /// The platforms of a dataset with their connectors; no I/O.
@@ -95,7 +99,7 @@ pub fn scope(dataset: &config::Dataset, platform: &str) -> Scope {
 /// As the log and the platforms have them.
 pub async fn prepare(
     log: &Opened,
-    roster: &Mutex<Roster>,
+    roster: &Arc<Mutex<Roster>>,
     config: &config::Dataset,
     members: Vec<Member>,
     compression: Compression,
@@ -103,17 +107,57 @@ pub async fn prepare(
     let mode = mode(log, &*roster.lock().await, config, &members).await?;
     let (actors, rules) = seats(&mut *roster.lock().await, config, &members).await?;
     let mut collections = Vec::with_capacity(config.collections.len());
-    for (collection, topics) in config.collections.iter().zip(topics(&log.prefix, config)) {
-        let found = schema(config, collection, &members).await?;
+    let all = topics(&log.prefix, config);
+    let named = config.collections.iter().zip(&all).map(|(c, topics)| (c.name.clone(), topics.dataset(0).topic));
+    let lineages = Kept {
+        log: log.clone(),
+        roster: roster.clone(),
+        dataset: config.name.clone(),
+        collections: named.collect(),
+        may_change: config.schema_changes == SchemaChanges::Evolve,
+    };
+    for (number, (collection, topics)) in (0..).zip(config.collections.iter().zip(all)) {
         create(log, &topics, &members, compression).await?;
-        let schema = log.coded.prepare(&topics.dataset(0).topic, &found).await?;
+        let versions = versions(&lineages, number, config, collection, &members, &actors).await?;
         for index in 0..topics.partitions {
-            settle::announce(&log.coded, &topics.changes(index), std::slice::from_ref(&schema)).await?;
+            settle::announce(&log.coded, &topics.changes(index), &versions).await?;
             settle::rule(&log.coded, &topics.changes(index), &rules).await?;
         }
+        let Some(schema) = versions.last().cloned() else {
+            return Err(Error::new(Code::Unexpected, "a collection has no schema").at("collection", &collection.name));
+        };
         collections.push(Ready { topics, schema });
     }
-    Ok(Dataset { config: config.clone(), members, actors, collections, mode })
+    Ok(Dataset { config: config.clone(), members, actors, collections, mode, lineages: Arc::new(lineages) })
+}
+
+/// The versions of a collection's schema, the newest last and ready to be written under: what the
+/// configuration says, else what the platforms have made of it since it was first taken (read-10).
+async fn versions(
+    lineages: &Kept,
+    number: u16,
+    config: &config::Dataset,
+    collection: &Collection,
+    members: &[Member],
+    actors: &[ActorId],
+) -> Result<Vec<Arc<Schema>>> {
+    let steps = match collection.schema() {
+        Some(schema) => lineages.set(number, &schema, ActorId::RESOLVER).await?,
+        None => {
+            let steps = lineages.steps(number).await?;
+            match steps.last().filter(|newest| newest.by != ActorId::RESOLVER) {
+                Some(newest) => {
+                    lineages.prepare(number, &newest.schema).await?;
+                    steps
+                }
+                None => {
+                    let (schema, of) = schema(config, collection, members).await?;
+                    lineages.set(number, &schema, actors.get(of).copied().unwrap_or_default()).await?
+                }
+            }
+        }
+    };
+    Ok(steps.into_iter().map(|step| step.schema).collect())
 }
 
 /// who-7: the actors of the members, and the rules in their numbers.
@@ -143,15 +187,12 @@ async fn seats(
     Ok((actors, rules))
 }
 
-/// The schema of a collection: as configured, else as the source has it, else as another platform has it.
-async fn schema(config: &config::Dataset, collection: &Collection, members: &[Member]) -> Result<Schema> {
-    if let Some(schema) = collection.schema() {
-        return Ok(schema);
-    }
-    for member in members {
+/// The schema of a collection as the source has it, else as another platform has it, and whose it is.
+async fn schema(config: &config::Dataset, collection: &Collection, members: &[Member]) -> Result<(Schema, usize)> {
+    for (of, member) in members.iter().enumerate() {
         let place = place(config, collection, &member.name, None);
         if let Some(found) = member.connector.schema(&place).await? {
-            return keyed(found, collection);
+            return Ok((keyed(found, collection)?, of));
         }
     }
     let text = "no platform has this collection, so its fields are not known; create it on the source, or give \

@@ -10,6 +10,7 @@ use super::mode::Mode;
 use super::tasks::Tasks;
 use crate::agent::{Agent, Part, Timing};
 use crate::apply::{ReaderTopics, Sink};
+use crate::capture::truncate::Limit;
 use crate::capture::{Capture, Lane};
 use crate::config;
 use crate::connectors::contract::{self, BatchLimit, CollectionNo, LogPlatform, Opened, Scope, Store};
@@ -41,6 +42,8 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const PROJECTION: Projection = Projection { versions_max: 100_000, every_ms: 600_000 };
 /// The same where it is read again from D: about as often as a gigabyte is written.
 const FUSED_PROJECTION: Projection = Projection { versions_max: 1_000_000, every_ms: 600_000 };
+/// Milliseconds after which a change that is missing in C stops its partition (resolve-5).
+const GAP_AFTER_MS: u64 = 60_000;
 /// When agents act by themselves.
 const TIMING: Timing =
     Timing { scan_every_ms: 600_000, mark_every_ms: 5_000, write_within_ms: 30_000, margin_ms: 120_000 };
@@ -121,6 +124,7 @@ impl Loops {
             parts: ready.topics.parts(index),
             policy: Arc::new(LastWriter),
             projection: PROJECTION,
+            gap_after_ms: GAP_AFTER_MS,
             progress: post.progress.clone(),
         };
         let loops = self.clone();
@@ -286,9 +290,18 @@ impl Platform {
             lanes: self.lanes(),
             lane_of: Arc::new(lane_of),
             schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
+            lineages: self.dataset.lineages.clone(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
+            truncate: self.truncate(),
             progress: post.progress.clone(),
         }
+    }
+
+    /// read-9: where others write too, a large truncate is passed on only if the dataset says so.
+    fn truncate(&self) -> Limit {
+        let writers = self.dataset.members.iter().filter(|member| member.part.proposes).count();
+        let propagate = self.dataset.config.truncate == config::Truncate::Propagate;
+        if propagate || writers < 2 { Limit::PROPAGATE } else { Limit::ASK }
     }
 
     fn sink(&self, platform: Arc<dyn LogPlatform>, collection: CollectionNo, ready: &Ready, index: u32) {
@@ -301,6 +314,7 @@ impl Platform {
             clock: self.loops.clock.clone(),
             me: self.actor,
             collection,
+            lineages: self.dataset.lineages.clone(),
             dataset: dataset.clone(),
             reader: self.member.part.proposes.then_some(reader),
             retry_every_ms: RETRY_EVERY_MS,

@@ -11,6 +11,7 @@ pub mod mode;
 pub mod roster;
 
 mod hints;
+mod lineages;
 mod loops;
 mod show;
 mod tasks;

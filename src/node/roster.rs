@@ -2,7 +2,7 @@
 //! `control`, so that two nodes never give one number twice. Numbers count from 1 within a dataset; a
 //! platform that was removed and comes back is a new incarnation. Nothing here is ever reused.
 
-use crate::event::{ActorId, Bootstrap, PlatformNo, Rules};
+use crate::event::{ActorId, Bootstrap, PlatformNo, Position, Rules, SchemaId};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
 use crate::topic::{Cleanup, Compression, Log, Message, Partition, Raw, TopicSpec};
@@ -26,7 +26,11 @@ enum What {
     Platform { dataset: String, platform: String, number: u16, incarnation: u16 },
     Removed { dataset: String, platform: String },
     Rules { dataset: String, version: u64, priority: Vec<u16>, bootstrap: Meeting },
+    Schema { dataset: String, collection: String, id: u32, actor: u32, commit: u64, ordinal: u64 },
 }
+
+/// A version of a collection's schema, as it is written here (read-10): its id, whose table took it, where.
+pub type Version = (SchemaId, ActorId, Position);
 
 /// `Bootstrap` as it is written here.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -52,6 +56,7 @@ struct Told {
     owner: (u64, u128),
     seats: BTreeMap<(String, String), Seat>,
     rules: BTreeMap<String, Rules>,
+    schemas: BTreeMap<(String, String), Vec<Version>>,
 }
 
 /// The numbers of the platforms of all datasets under one prefix.
@@ -89,6 +94,10 @@ impl Told {
                     Meeting::Latest => Bootstrap::Latest,
                 };
                 self.rules.insert(dataset, Rules { version, priority, bootstrap });
+            }
+            What::Schema { dataset, collection, id, actor, commit, ordinal } => {
+                let versions = self.schemas.entry((dataset, collection)).or_default();
+                versions.push((SchemaId(id), ActorId(actor), Position::new(commit, ordinal)));
             }
         }
     }
@@ -180,6 +189,37 @@ impl Roster {
             };
             let priority = priority.iter().map(|number| number.0).collect();
             self.write(What::Rules { dataset: dataset.into(), version, priority, bootstrap }).await?;
+        }
+    }
+
+    /// The versions of a collection's schema in order.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn schemas(&mut self, dataset: &str, collection: &str) -> Result<Vec<Version>> {
+        self.read_on().await?;
+        let name = (dataset.to_owned(), collection.to_owned());
+        Ok(self.told.schemas.get(&name).cloned().unwrap_or_default())
+    }
+
+    /// Adds a version behind `newest`; returns them all. Adds none if another one is the newest by now.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn add_schema(
+        &mut self,
+        (dataset, collection): (&str, &str),
+        newest: Option<SchemaId>,
+        (id, actor, at): Version,
+    ) -> Result<Vec<Version>> {
+        loop {
+            let versions = self.schemas(dataset, collection).await?;
+            if versions.last().map(|version| version.0) != newest {
+                return Ok(versions);
+            }
+            let (dataset, collection) = (dataset.to_owned(), collection.to_owned());
+            let (commit, ordinal) = (at.commit, at.ordinal);
+            self.write(What::Schema { dataset, collection, id: id.0, actor: actor.0, commit, ordinal }).await?;
         }
     }
 

@@ -1,14 +1,15 @@
 //! Which records of a partition count: the fold every reader runs (protocol.md §3). Pure.
 //! It fences old owners with nothing but the order of the log.
 
-use crate::event::{Canonical, Claim, ControlInput, Proposal, Record, Role, Stamp, Validity};
+use crate::event::{ActorId, Canonical, Claim, ControlInput, Ctr, Dot, Record, Role, Stamp, Validity};
 
 /// Takes the next record of a partition and says whether it counts. Records must be given in the
 /// order of their offsets, from the start of the partition or from a stored `Validity` on (claim-1).
 pub fn admit(fold: &mut Validity, record: &Record) -> bool {
     match record {
         Record::Claim(claim) => admit_claim(fold, claim),
-        Record::Proposal(proposal) => admit_proposal(fold, proposal),
+        Record::Proposal(proposal) => admit_change(fold, proposal.dot, proposal.stamp),
+        Record::Truncate(truncate) => admit_change(fold, truncate.dot, truncate.stamp),
         Record::Control(input) => admit_control(fold, input),
         Record::Canonical(canonical) => admit_canonical(fold, canonical),
         Record::State(state) => owns(fold, Role::Resolver, state.stamp),
@@ -39,14 +40,31 @@ fn admit_claim(fold: &mut Validity, claim: &Claim) -> bool {
 
 /// Stamped by the current owner, and the dense next of its actor: lower is a duplicate, higher
 /// means an earlier one was lost (resolve-5).
-fn admit_proposal(fold: &mut Validity, proposal: &Proposal) -> bool {
-    let actor = proposal.dot.actor;
-    let last = fold.last.get(&actor).copied().unwrap_or(0);
-    let valid = owns(fold, Role::Writer(actor.platform()), proposal.stamp) && proposal.dot.ctr == last + 1;
+fn admit_change(fold: &mut Validity, dot: Dot, stamp: Stamp) -> bool {
+    let valid = owns(fold, Role::Writer(dot.actor.platform()), stamp) && dot.ctr == newest(fold, dot.actor) + 1;
     if valid {
-        fold.last.insert(actor, proposal.dot.ctr);
+        fold.last.insert(dot.actor, dot.ctr);
     }
     valid
+}
+
+/// The newest counter of an actor that counts.
+#[must_use]
+pub fn newest(fold: &Validity, actor: ActorId) -> Ctr {
+    fold.last.get(&actor).copied().unwrap_or(0)
+}
+
+/// Whose changes are missing before a record that is next: the current owner of the role wrote it, and
+/// an earlier one of its own is not there (resolve-5).
+#[must_use]
+pub fn gap_before(fold: &Validity, record: &Record) -> Option<(ActorId, Stamp)> {
+    let (dot, stamp) = match record {
+        Record::Proposal(proposal) => (proposal.dot, proposal.stamp),
+        Record::Truncate(truncate) => (truncate.dot, truncate.stamp),
+        _ => return None,
+    };
+    let gap = owns(fold, Role::Writer(dot.actor.platform()), stamp) && dot.ctr > newest(fold, dot.actor) + 1;
+    gap.then_some((dot.actor, stamp))
 }
 
 fn admit_control(fold: &mut Validity, input: &ControlInput) -> bool {

@@ -30,7 +30,7 @@ fn key_of(record: &Record) -> Bytes {
     match record {
         Record::Proposal(p) => p.key.0.clone(),
         Record::Canonical(c) => c.key.0.clone(),
-        Record::Control(_) => Bytes::new(),
+        Record::Control(_) | Record::Truncate(_) => Bytes::new(),
         Record::Claim(c) => numbered(b'c', role_number(c.role) << 48 | c.stamp.epoch, c.stamp),
         Record::State(s) => keyed(b's', &s.head.key, s.head.seq, s.stamp),
         Record::ResolverMark(m) => numbered(b'm', m.number, m.stamp),

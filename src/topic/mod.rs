@@ -12,6 +12,7 @@ pub mod message_key;
 pub mod name;
 pub mod owner;
 
+pub mod lineages;
 pub mod memory;
 
 pub mod embedded;

@@ -5,7 +5,9 @@ use super::executor::now;
 use super::product::RoleId;
 use super::shared::{Count, Shared, trace};
 use super::workload::{Journal, Policy, Tags, Written, fp, key, key_index, tags};
-use driftless::event::{Canonical, Cause, Conflict, Key, Loser, Op, Origin, Position, Proposal, Record, Seq, Validity};
+use driftless::event::{
+    Canonical, Cause, Conflict, Fp, Gone, Key, Loser, Op, Origin, Position, Proposal, Record, Seq, Truncate, Validity,
+};
 use driftless::topic::claim::admit;
 use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
@@ -69,12 +71,14 @@ pub(crate) struct Oracle {
     policy: Policy,
     changes: Vec<Cursor>,
     dataset: Vec<Cursor>,
-    /// Valid proposals by partition and offset.
-    filed: BTreeMap<(u32, u64), Filed>,
+    /// Valid proposals by partition, offset and, of the keys of a truncate, number.
+    filed: BTreeMap<(u32, u64, u32), Filed>,
+    /// Per partition: the group that D ends in, and the number that comes next (resolve-10).
+    groups: Vec<Option<(u64, u32)>>,
     /// Valid versions of each key, in order.
     versions: BTreeMap<Key, Vec<Arc<Canonical>>>,
-    /// What a fused reader has settled, by partition and position: changes, not copies.
-    fused: BTreeSet<(u32, Position)>,
+    /// What a fused reader has settled, by partition, position and key: changes, not copies.
+    fused: BTreeSet<(u32, Position, Key)>,
     lost_tags: Tags,
     lost_deletions: BTreeSet<usize>,
     conflicts: BTreeSet<(u32, Seq)>,
@@ -87,6 +91,7 @@ impl Oracle {
             changes: parts().map(|p| Cursor::new(&log, &topics.changes(p))).collect(),
             dataset: parts().map(|p| Cursor::new(&log, &topics.dataset(p))).collect(),
             filed: BTreeMap::new(),
+            groups: vec![None; topics.partitions as usize],
             versions: BTreeMap::new(),
             fused: BTreeSet::new(),
             lost_tags: 0,
@@ -108,7 +113,7 @@ impl Oracle {
                 return;
             }
             shared.active();
-            if let Record::Proposal(p) = record {
+            for (idx, p) in (0..).zip(proposed(record)) {
                 let (by, base, held) = (p.dot, p.base_seq, tags(p.value.as_deref()));
                 trace!(
                     shared,
@@ -116,7 +121,7 @@ impl Oracle {
                 );
                 shared.count(Count::Proposals);
                 *shared.published.lock() |= tags(p.value.as_deref());
-                filed.insert((partition, offset), Filed { proposal: (**p).clone(), settled: false });
+                filed.insert((partition, offset, idx), Filed { proposal: p, settled: false });
             }
         });
         let mut fresh = Vec::new();
@@ -148,7 +153,7 @@ impl Oracle {
         if let Origin::Source(at) = version.origin {
             judge_fused(&shared, &mut self.fused, partition, at, &version);
         } else if let Origin::Input(offset) = version.origin
-            && let Some(filed) = self.filed.get_mut(&(partition, offset))
+            && let Some(filed) = self.filed.get_mut(&(partition, offset, version.idx))
         {
             let settles = filed.proposal.dot == version.dot;
             if settles && std::mem::replace(&mut filed.settled, true) {
@@ -161,11 +166,26 @@ impl Oracle {
             shared.violation(format!("{at} settles {:?}, which is no valid record of C", version.origin));
         }
         before.push(version.clone());
+        self.judge_group(partition, &at, &version);
         if let Some(conflict) = &version.conflict {
             shared.count(Count::Conflicts);
             self.conflicts.insert((partition, version.seq));
             self.note_conflict(&at, head.as_deref(), &version, conflict);
         }
+    }
+
+    /// resolve-10: the versions of an input stand together, in order and whole.
+    fn judge_group(&mut self, partition: u32, at: &str, version: &Canonical) {
+        let Origin::Input(offset) = version.origin else { return };
+        let open = &mut self.groups[partition as usize];
+        if open.take().unwrap_or((offset, 0)) != (offset, version.idx) {
+            self.shared.violation(format!("resolve-10: {at} is number {} of input {offset}", version.idx));
+        }
+        let more = self.filed.contains_key(&(partition, offset, version.idx + 1));
+        if more == version.last {
+            self.shared.violation(format!("resolve-10: {at} says last: {}, and more were asked: {more}", version.last));
+        }
+        *open = more.then_some((offset, version.idx + 1));
     }
 
     fn note_conflict(&mut self, at: &str, head: Option<&Canonical>, version: &Canonical, conflict: &Conflict) {
@@ -192,7 +212,7 @@ impl Oracle {
     /// At rest: everything is settled, the platforms agree, and nothing written was lost.
     pub(crate) fn judge_rest(&self, rest: Rest, contents: impl Fn(usize, &Key) -> Tags) {
         let shared = &self.shared;
-        for ((partition, offset), filed) in &self.filed {
+        for ((partition, offset, _), filed) in &self.filed {
             if !filed.settled {
                 let dot = filed.proposal.dot;
                 shared
@@ -354,6 +374,38 @@ impl Oracle {
     }
 }
 
+/// The changes a record of C proposes; a truncate is a deletion of each of its keys.
+fn proposed(record: &Record) -> Vec<Proposal> {
+    match record {
+        Record::Proposal(proposal) => vec![(**proposal).clone()],
+        Record::Truncate(truncate) => truncate.gone.iter().map(|gone| deletion(truncate, gone)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn deletion(truncate: &Truncate, gone: &Gone) -> Proposal {
+    Proposal {
+        stamp: truncate.stamp,
+        key: gone.key.clone(),
+        dot: truncate.dot,
+        ctx: gone.ctx.clone(),
+        base_seq: gone.base_seq,
+        base_tomb: gone.base_tomb,
+        ts: truncate.ts,
+        op: Op::Delete,
+        fp: Fp::ABSENT,
+        fp_local: Fp::ABSENT,
+        schema: truncate.schema,
+        value: None,
+        before: None,
+        txn: Some(truncate.txn),
+        src_pos: truncate.src_pos,
+        rev: 0,
+        entry: None,
+        ambiguous_base: false,
+    }
+}
+
 /// I11: the vector and the sequence numbers agree on who had the head in front of him, and the
 /// resolver did what they say.
 fn judge_cause(shared: &Shared, at: &str, before: &[Arc<Canonical>], proposal: &Proposal, version: &Canonical) {
@@ -375,13 +427,13 @@ fn judge_cause(shared: &Shared, at: &str, before: &[Arc<Canonical>], proposal: &
 /// resolve-9: each change is settled once, in front of nothing its writer had not seen.
 fn judge_fused(
     shared: &Shared,
-    settled: &mut BTreeSet<(u32, Position)>,
+    settled: &mut BTreeSet<(u32, Position, Key)>,
     partition: u32,
     at: Position,
     version: &Canonical,
 ) {
     *shared.published.lock() |= tags(version.after.as_deref());
-    if at.ordinal != u64::MAX && !settled.insert((partition, at)) {
+    if at.ordinal != u64::MAX && !settled.insert((partition, at, version.key.clone())) {
         shared.violation(format!("I8: version {} settles the change at {at:?} a second time", version.seq));
     }
     if version.dot.ctr != version.seq {

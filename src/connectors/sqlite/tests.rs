@@ -127,6 +127,7 @@ fn shown(transactions: &[Transaction]) -> Vec<String> {
         Change::Row { key, .. } => format!("delete {key:?}"),
         Change::Ledger { key, entry, .. } => format!("ledger {key:?} {:?}", entry.as_ref().map(|e| e.seq)),
         Change::Observed { key, image, .. } => format!("observed {key:?} {}", image.is_some()),
+        Change::Truncate(collection) => format!("truncate {collection}"),
     };
     transactions.iter().map(|t| t.changes.iter().map(one).collect::<Vec<_>>().join(" + ")).collect()
 }

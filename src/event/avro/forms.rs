@@ -72,6 +72,8 @@ kinds! {
     AgentMark "AgentMark" "agent-mark",
     /// `Record::Conflict`.
     Conflict "Settled" "conflict",
+    /// `Record::Truncate`.
+    Truncate "Truncate" "truncate",
 }
 
 /// The newest version of the records' schemas; the one written here.

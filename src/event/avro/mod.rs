@@ -59,6 +59,7 @@ pub const fn kind_of(record: &Record) -> Kind {
         Record::Claim(_) => Kind::Claim,
         Record::Proposal(_) => Kind::Proposal,
         Record::Control(_) => Kind::Control,
+        Record::Truncate(_) => Kind::Truncate,
         Record::Canonical(_) => Kind::Canonical,
         Record::State(_) => Kind::State,
         Record::ResolverMark(_) => Kind::ResolverMark,
@@ -108,6 +109,7 @@ fn put_record(record: &Record, out: &mut Out<'_>) {
         Record::Claim(claim) => claim.put(out),
         Record::Proposal(proposal) => proposal.put(out),
         Record::Control(control) => control.put(out),
+        Record::Truncate(truncate) => truncate.put(out),
         Record::Canonical(canonical) | Record::Conflict(canonical) => canonical.put(out),
         Record::State(state) => state.put(out),
         Record::ResolverMark(mark) => mark.put(out),
@@ -142,6 +144,7 @@ fn take_record(kind: Kind, input: &mut Input<'_>) -> Result<Record, Broken> {
         Kind::Claim => Record::Claim(Wire::take(input)?),
         Kind::Proposal => Record::Proposal(Wire::take(input)?),
         Kind::Control => Record::Control(Wire::take(input)?),
+        Kind::Truncate => Record::Truncate(Wire::take(input)?),
         Kind::Canonical => Record::Canonical(Wire::take(input)?),
         Kind::State => Record::State(Wire::take(input)?),
         Kind::ResolverMark => Record::ResolverMark(Wire::take(input)?),
@@ -170,7 +173,10 @@ fn undecodable(wrong: &str) -> Error {
 }
 
 /// Canonical key bytes of the key's values, in key order.
-pub(super) fn encode_key(schema: &Schema, values: &[Value]) -> Result<Vec<u8>, Error> {
+pub(super) fn encode_key<'v>(
+    schema: &Schema,
+    values: impl ExactSizeIterator<Item = &'v Value>,
+) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::with_capacity(16);
     value::put_key(&mut bytes, schema, values).map_err(|refusal| *refusal)?;
     Ok(bytes)

@@ -65,7 +65,7 @@ record!(Canonical {
 } head effect);
 record!(Rules { version, priority, bootstrap });
 record!(ControlInput { command, control });
-record!(Known { vv, base_seq, base_tomb, fp, ts, pos });
+record!(Known { vv, base_seq, base_tomb, fp, schema, ts, pos });
 record!(KnownRecord { stamp, key, known });
 record!(ReaderMark { stamp, number, pos, ctr, cpos, lastpos, copied });
 record!(LedgerRecord { stamp, key, rev, entry, canon });
