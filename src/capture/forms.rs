@@ -3,8 +3,8 @@
 //! registered first, then announced, then used; whoever dies in between finds it registered, and announces
 //! it again, which is void where it was announced before (claim-10).
 
-use super::Owned;
 use super::fold::{Addressed, View};
+use super::{Capture, Owned};
 use crate::connectors::contract::{CollectionNo, ReadBatch, Transaction};
 use crate::event::lineage::{self, Form, Lens, Taken};
 use crate::event::{Position, Schema, SchemaId};
@@ -19,7 +19,7 @@ impl Owned<'_> {
     pub(super) async fn folded(&mut self, batch: &ReadBatch, now_ms: u64) -> Result<Vec<Addressed>> {
         let mut proposals = Vec::new();
         for transaction in &batch.transactions {
-            self.keep_unreadable(transaction);
+            self.letters.keep_all(self.capture, transaction);
             let folded = match self.views(transaction).await {
                 Ok(views) => self.fold.transaction(transaction, &views, now_ms, self.stamp),
                 Err(error) => Err(error),
@@ -62,24 +62,11 @@ impl Owned<'_> {
     }
 
     async fn view(&mut self, transaction: &Transaction, form: &Form) -> Result<View> {
-        let capture = self.capture;
-        let at = Position::new(transaction.commit, transaction.first + form.from as u64);
-        let mut steps = capture.lineages.steps(form.collection).await?;
-        let now = loop {
-            let before = form.before.as_deref();
-            match lineage::take(&steps, capture.me, at, before, &form.schema).map_err(|e| e.at("place", at.commit))? {
-                Taken::As(schema) => break schema,
-                Taken::New(schema) => {
-                    let newest = steps.last().map_or(SchemaId(0), |step| step.schema.id);
-                    steps = capture.lineages.add(form.collection, newest, &schema, capture.me, at).await?;
-                }
-            }
-        };
+        let view = self.capture.view_of(transaction, form).await?;
         if guard!("schema-first", true) {
-            self.announce(form.collection, &now).await?;
+            self.announce(form.collection, &view.now.to).await?;
         }
-        let all = steps.iter().map(|step| (step.schema.id, Lens::new(&form.schema, &step.schema))).collect();
-        Ok(View { form: form.schema.clone(), now: Lens::new(&form.schema, &now), all })
+        Ok(view)
     }
 
     /// In every partition before its first user, and there before anything that depends on it (claim-3).
@@ -90,5 +77,25 @@ impl Owned<'_> {
             writer.settle_all().await?;
         }
         Ok(())
+    }
+}
+
+impl Capture {
+    /// What a form means, registered if it is new, and not announced.
+    pub(crate) async fn view_of(&self, transaction: &Transaction, form: &Form) -> Result<View> {
+        let at = Position::new(transaction.commit, transaction.first + form.from as u64);
+        let mut steps = self.lineages.steps(form.collection).await?;
+        let now = loop {
+            let before = form.before.as_deref();
+            match lineage::take(&steps, self.me, at, before, &form.schema).map_err(|e| e.at("place", at.commit))? {
+                Taken::As(schema) => break schema,
+                Taken::New(schema) => {
+                    let newest = steps.last().map_or(SchemaId(0), |step| step.schema.id);
+                    steps = self.lineages.add(form.collection, newest, &schema, self.me, at).await?;
+                }
+            }
+        };
+        let all = steps.iter().map(|step| (step.schema.id, Lens::new(&form.schema, &step.schema))).collect();
+        Ok(View { form: form.schema.clone(), now: Lens::new(&form.schema, &now), all })
     }
 }

@@ -6,13 +6,13 @@
 pub mod copy;
 pub mod fold;
 pub mod forms;
-mod letters;
+pub mod letters;
 pub mod truncate;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
-    ActorId, Copying, DeadLetter, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema,
-    Stamp, Validity,
+    ActorId, Copying, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp,
+    Validity,
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
@@ -25,6 +25,7 @@ use crate::topic::{Delivered, Log, Partition, Session, Typed};
 pub use fold::LaneOf;
 use fold::{Addressed, Fold, Published, known_after};
 use futures_util::future::select_all;
+use letters::Letters;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -76,7 +77,7 @@ pub struct Owned<'a> {
     number: u64,
     copied: Vec<Copying>,
     /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
-    letters: Vec<(Partition, DeadLetter)>,
+    letters: Letters,
     /// Everything up to here is folded.
     through: Position,
     /// What the newest checkpoint says.
@@ -207,7 +208,7 @@ impl Capture {
             newest: restored.newest,
             number: mark.as_ref().map_or(0, |m| m.number),
             copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
-            letters: Vec::new(),
+            letters: Letters::default(),
             through: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
@@ -357,7 +358,7 @@ impl Owned<'_> {
                 writer.settle_all().await?;
             }
         }
-        self.send_letters().await?;
+        self.letters.send(self.capture).await?;
         let mut removals: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         let mut moved: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         for (collection, key) in std::mem::take(&mut self.fold.moved) {

@@ -3,9 +3,10 @@
 
 use super::lineages::Kept;
 use super::log::Opened;
+use super::mode::{Mode, mode};
 use super::roster::Roster;
 use crate::config::{self, Bootstrap, Collection, SchemaChanges};
-use crate::connectors::contract::{Connector, Place, Scope};
+use crate::connectors::contract::{Capture, Connector, Place, Scope};
 use crate::event::lineage::{self, Step, Taken};
 use crate::event::{self, ActorId, PlatformNo, Position, Schema, SchemaId};
 use crate::runtime::error::{Code, Error, Result};
@@ -26,6 +27,8 @@ pub struct Member {
     pub connector: Arc<dyn Connector>,
     /// What it does in the dataset (who-2).
     pub part: config::Part,
+    /// Whether it tells of its changes by a log.
+    pub is_log: bool,
 }
 
 /// A collection that is ready.
@@ -47,6 +50,8 @@ pub struct Dataset {
     pub actors: Vec<ActorId>,
     /// Its collections in order.
     pub collections: Vec<Ready>,
+    /// Who settles its changes.
+    pub mode: Mode,
     /// The versions of their schemas.
     pub lineages: Arc<Kept>,
 }
@@ -61,7 +66,8 @@ pub fn members(config: &config::Config, dataset: &config::Dataset) -> Result<Vec
             Error::new(Code::ConfigMissing, "the platform is not defined under `platforms`").at("platform", name)
         })?;
         let (connector, part) = (Arc::from(platform.connector()?), dataset.part(platform));
-        Ok(Member { name: name.into(), connector, part })
+        let is_log = platform.abilities().capture == Some(Capture::Log);
+        Ok(Member { name: name.into(), connector, part, is_log })
     };
     dataset.platforms().map(member).collect()
 }
@@ -111,6 +117,7 @@ pub async fn prepare(
     members: Vec<Member>,
     compression: Compression,
 ) -> Result<Dataset> {
+    let mode = mode(log, &*roster.lock().await, config, &members).await?;
     let (actors, rules) = seats(&mut *roster.lock().await, config, &members).await?;
     let mut collections = Vec::with_capacity(config.collections.len());
     let all = topics(&log.prefix, config);
@@ -134,7 +141,7 @@ pub async fn prepare(
         };
         collections.push(Ready { topics, schema });
     }
-    Ok(Dataset { config: config.clone(), members, actors, collections, lineages: Arc::new(lineages) })
+    Ok(Dataset { config: config.clone(), members, actors, collections, mode, lineages: Arc::new(lineages) })
 }
 
 /// The versions of a collection's schema, the newest last and ready to be written under: what the
