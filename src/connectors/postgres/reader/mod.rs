@@ -168,10 +168,11 @@ impl LogReader {
             }
             let Some(payload) = playing.replay.next().map_err(at)? else { break };
             let message = pgoutput::decode(&payload, playing.streamed).map_err(malformed).map_err(at)?;
-            if let Message::Relation(relation) = &message
-                && let Some((collection, told)) = self.translator.relation(relation).map_err(at)?
-            {
-                let Told { schema, before } = told;
+            if let Message::Relation(relation) = message {
+                self.translator.described(relation);
+                continue;
+            }
+            for (collection, Told { schema, before }) in self.translator.settle(&message).map_err(at)? {
                 out.forms.push(Form { from: out.changes.len(), collection, schema, before });
             }
             let before = out.changes.len();
