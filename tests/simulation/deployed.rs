@@ -196,7 +196,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("sink-1", Expect::Caught, &[]),
     mutant("sink-3", Expect::Caught, &[]),
     mutant("sink-3-newest", Expect::Caught, &[]),
-    mutant("sink-4", Expect::Caught, &["2 log, storm"]),
+    mutant("sink-4", Expect::Caught, &["2 log, storm", "2 log, truncates, register"]),
     mutant("sink-7", Expect::Caught, &[]),
     mutant("sink-8", Expect::Caught, &[]),
     mutant("read-1", Expect::Caught, &[]),
