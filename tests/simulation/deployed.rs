@@ -226,20 +226,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("reread-first", Expect::Caught, &[]),
     mutant("whole-groups", Expect::Caught, &["2 log, truncates, heavy faults"]),
     mutant("agent-2", Expect::Caught, &[]),
-    mutant("agent-4", Expect::Caught, &[]),
+    mutant("agent-4", Expect::Caught, &["3 files", "3 unique", "log, files, unique, heavy faults"]),
     mutant("agent-8", Expect::Caught, &[]),
     mutant("agent-10", Expect::Caught, &[]),
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
     // read-2: what rows contain must be in the log behind the first position
-    mutant(
-        "as-of-the-mark",
-        Expect::Clean(
-            "it needs an unfinished checkpoint and an observation told before: one schedule in fifty thousand",
-        ),
-        &[],
-    ),
+    mutant("as-of-the-mark", Expect::Caught, &["3 log, truncates", "3 log, truncates, 2 partitions"]),
     mutant("reader-first", Expect::Caught, &[]),
     mutant(
         "copies-first",
