@@ -4,8 +4,10 @@
 
 use super::truncate::Truncates;
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
+use crate::event::lineage::Lens;
 use crate::event::{
-    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, Stamp, Txn,
+    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, SchemaId, Stamp,
+    Txn, Value,
 };
 use crate::guard;
 use crate::runtime::error::Result;
@@ -22,8 +24,10 @@ pub type LaneOf = Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>;
 pub struct Fold {
     /// Whose changes these are.
     pub me: ActorId,
-    /// The schema of each collection.
+    /// The schema of each collection, in force at this place.
     pub schemas: Vec<Arc<Schema>>,
+    /// How the rows of collections whose tables are of another form are read (read-10).
+    pub views: HashMap<CollectionNo, View>,
     /// The partition (of all collections' partitions) each key belongs to.
     pub partition_of: LaneOf,
     /// RS: what each row contains, per collection.
@@ -49,6 +53,20 @@ pub struct Published {
     pub copies: BTreeMap<Position, Vec<(CollectionNo, Key, Known)>>,
 }
 
+/// A table's form, and what its rows are to the dataset (read-10).
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The form.
+    pub form: Arc<Schema>,
+    /// To the schema in force.
+    pub now: Lens,
+    /// To every version of the schema, by id: what a ledger row says counts under its own.
+    pub all: HashMap<SchemaId, Lens>,
+}
+
+/// What a form means, for `Fold::transaction`: in the order of the transaction's `forms`.
+pub type Views = [View];
+
 /// A proposal, or keys that a truncate took away, and the partition it goes to.
 pub type Addressed = (usize, Record);
 
@@ -59,9 +77,15 @@ impl Fold {
         self.lastpos.iter().any(|last| through < *last)
     }
 
-    /// Folds a transaction; returns what is to be published, in order. Fails at a truncate that a person has to
-    /// allow first (read-9).
-    pub fn transaction(&mut self, txn: &Transaction, now_ms: u64, stamp: Stamp) -> Result<Vec<Addressed>> {
+    /// Folds a transaction; returns what is to be published, in order. `views` belong to its forms. Fails at a
+    /// truncate that a person has to allow first (read-9).
+    pub fn transaction(
+        &mut self,
+        txn: &Transaction,
+        views: &Views,
+        now_ms: u64,
+        stamp: Stamp,
+    ) -> Result<Vec<Addressed>> {
         self.pass_copies(|copied| copied < Position::new(txn.commit, txn.first));
         // read-3: ledger rows of a transaction fold first.
         let ledger: HashMap<(CollectionNo, &Key), &LedgerEntry> = txn
@@ -78,33 +102,50 @@ impl Fold {
             self.sink_wrote(collection, key, entry, image, Position::new(txn.commit, txn.first));
         }
         let mut proposals = Vec::new();
-        for (ordinal, change) in (txn.first..).zip(&txn.changes) {
+        let mut forms = txn.forms.iter().zip(views).peekable();
+        for (number, (ordinal, change)) in (txn.first..).zip(&txn.changes).enumerate() {
+            while let Some((form, view)) = forms.next_if(|(form, _)| form.from <= number) {
+                self.look(form.collection, view);
+            }
             let at = Position::new(txn.commit, ordinal);
             if let Change::Truncate(collection) = change {
                 proposals.extend(self.truncated(*collection, at, txn, now_ms, stamp)?);
                 continue;
             }
-            let Some(image) = Image::of(change) else { continue };
-            let row = (image.collection, image.key);
+            let Some(native) = Image::of(change) else { continue };
+            let row = (native.collection, native.key);
             let tag = ledger.get(&row);
             // read-1: beside a ledger row only the key's last image of the transaction counts …
             if tag.is_some() && last.get(&row) != Some(&ordinal) {
                 continue;
             }
-            // … and it is our own sink's if it is what the ledger row says.
-            if guard!("read-1", tag.is_some_and(|entry| entry.fp == image.fp)) {
+            // … and it is our own sink's if it is what the ledger row says, under the schema it says it in.
+            let view = self.views.get(&native.collection);
+            if guard!("read-1", tag.is_some_and(|entry| entry.fp == native.fp_under(view, entry.schema))) {
                 continue;
             }
+            let known = self.known.get(&(native.collection, native.key.clone()));
+            let told = native.op == Op::Read && known.is_some_and(|k| k.fp == native.fp_under(view, k.schema));
+            let new = known.is_none_or(|k| k.vv.is_empty() || k.fp == Fp::ABSENT);
+            let earlier = known.filter(|_| !new).and_then(|k| native.still_of(view?, k.schema));
+            let image = native.seen_through(view, earlier, new);
             // The sink put it into the log before it could know that the reader had told of it: the first copy
             // did, or an earlier change (who-5).
-            let told = image.op == Op::Read
-                && self.known.get(&(image.collection, image.key.clone())).is_some_and(|k| k.fp == image.fp);
             if guard!("sink-8-told", told) {
                 continue;
             }
             proposals.extend(self.local(&image, at, txn, now_ms, stamp));
         }
+        forms.for_each(|(form, view)| self.look(form.collection, view));
         Ok(proposals)
+    }
+
+    /// From here on a table is of another form.
+    fn look(&mut self, collection: CollectionNo, view: &View) {
+        if let Some(schema) = self.schemas.get_mut(usize::from(collection)) {
+            *schema = view.now.to.clone();
+        }
+        self.views.insert(collection, view.clone());
     }
 
     /// Folds rows of a first copy, found at `at`; what the log has shown since is not published
@@ -124,9 +165,10 @@ impl Fold {
                 collection: row.collection,
                 key: &row.key,
                 op: Op::Read,
-                value: Some(&row.row),
+                value: Some(row.row.clone()),
                 fp: row.fp,
                 before: None,
+                schema: None,
             };
             proposals.push(self.propose(&image, at, None, row.time_ms, now_ms, stamp));
         }
@@ -143,8 +185,8 @@ impl Fold {
         let mine = Dot { actor: self.me, ctr: known.vv.get(self.me) };
         let vv = if guard!("read-1-join", true) { entry.vv.with(mine) } else { entry.vv.clone() };
         let stays = guard!("read-9-adopted", !image && entry.fp == Fp::ABSENT);
-        let fp = if stays { known.fp } else { entry.fp };
-        *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp, ts: entry.ts, pos: at };
+        let (fp, schema) = if stays { (known.fp, known.schema) } else { (entry.fp, entry.schema) };
+        *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp, schema, ts: entry.ts, pos: at };
         self.moved.insert((collection, key.clone()));
     }
 
@@ -191,11 +233,11 @@ impl Fold {
             *last = at.max(*last);
         }
         let dot = Dot { actor: self.me, ctr };
-        let schema = self.schemas.get(usize::from(image.collection));
+        let schema = image.schema.as_ref().or_else(|| self.schemas.get(usize::from(image.collection)));
         // The image before is the ancestor only if the dataset knows it: not what a first copy has
         // not reached yet, nor an edit that no log showed.
         let known = |before: &&Arc<Row>| schema.is_some_and(|s| Fp::of_row(s, before) == base.fp);
-        let before = image.before.filter(|before| !guard!("before-known", !known(before)));
+        let before = image.before.as_ref().filter(|before| !guard!("before-known", !known(before)));
         let proposal = Proposal {
             stamp,
             key: image.key.clone(),
@@ -208,7 +250,7 @@ impl Fold {
             fp: image.fp,
             fp_local: image.fp,
             schema: schema.map(|s| s.id).unwrap_or_default(),
-            value: image.value.cloned(),
+            value: image.value.clone(),
             before: before.cloned(),
             txn,
             src_pos: at,
@@ -248,6 +290,7 @@ pub fn known_after(proposal: &Proposal) -> Known {
         base_seq: proposal.base_seq,
         base_tomb: proposal.base_tomb,
         fp: proposal.fp,
+        schema: proposal.schema,
         ts: proposal.ts,
         pos: proposal.src_pos,
     }
@@ -271,9 +314,11 @@ struct Image<'a> {
     collection: CollectionNo,
     key: &'a Key,
     op: Op,
-    value: Option<&'a Arc<Row>>,
+    value: Option<Arc<Row>>,
     fp: Fp,
-    before: Option<&'a Arc<Row>>,
+    before: Option<Arc<Row>>,
+    /// An earlier version of the schema that it is still of.
+    schema: Option<Arc<Schema>>,
 }
 
 impl<'a> Image<'a> {
@@ -283,15 +328,52 @@ impl<'a> Image<'a> {
                 collection: *collection,
                 key,
                 op: if after.is_some() { Op::Put } else { Op::Delete },
-                value: after.as_ref(),
+                value: after.clone(),
                 fp: *fp,
-                before: before.as_ref(),
+                before: before.clone(),
+                schema: None,
             }),
             // sink-8: an edit no log showed is met here, in log order.
             Change::Observed { collection, key, image, fp } => {
-                Some(Image { collection: *collection, key, op: Op::Read, value: image.as_ref(), fp: *fp, before: None })
+                let (collection, value) = (*collection, image.clone());
+                Some(Image { collection, key, op: Op::Read, value, fp: *fp, before: None, schema: None })
             }
-            Change::Ledger { .. } | Change::Truncate(_) => None,
+            Change::Ledger { .. } | Change::Truncate(_) | Change::Unreadable(_) => None,
         }
+    }
+
+    /// read-10: how the content looks under a version of the schema.
+    fn fp_under(&self, view: Option<&View>, schema: SchemaId) -> Fp {
+        match (&self.value, view.and_then(|view| view.all.get(&schema))) {
+            (Some(row), Some(lens)) if guard!("read-10", true) => lens.fp(row),
+            _ => self.fp,
+        }
+    }
+
+    /// A row keeps its version of the schema until a field that came later is written: nobody has said
+    /// here that it is null, and another platform may have a default there.
+    fn still_of<'v>(&self, view: &'v View, known: SchemaId) -> Option<&'v Lens> {
+        let (row, earlier) = (self.value.as_ref()?, view.all.get(&known)?);
+        let now = &view.now.to;
+        let has = |s: &Schema, name: &str| s.index_of(name).is_some();
+        let is_part = known != now.id && earlier.to.fields.iter().all(|f| has(now, &f.name));
+        let unwritten = |(i, f): (usize, &crate::event::Field)| {
+            let value = view.now.place(i).and_then(|at| row.get(at));
+            has(&earlier.to, &f.name) || value.is_none_or(Value::is_null)
+        };
+        (is_part && now.fields.iter().enumerate().all(unwritten)).then_some(earlier)
+    }
+
+    /// The same as a row of the dataset. What the table has no column for is left as it was (value-2),
+    /// or null in a record that is `new`.
+    fn seen_through(self, view: Option<&View>, earlier: Option<&Lens>, new: bool) -> Self {
+        let Some(view) = view else { return self };
+        let lens = earlier.unwrap_or(&view.now);
+        let missing = if new { Value::Null } else { Value::Unchanged };
+        let lift = |row: Arc<Row>| Arc::new(lens.lift(&row, &missing));
+        let fp = self.value.as_ref().map_or(Fp::ABSENT, |row| lens.fp(row));
+        // An image before that lacks fields is not the whole of what was changed.
+        let before = self.before.filter(|_| !lens.is_partial()).map(lift);
+        Image { value: self.value.map(lift), fp, before, schema: earlier.map(|lens| lens.to.clone()), ..self }
     }
 }

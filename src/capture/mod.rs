@@ -5,17 +5,20 @@
 
 pub mod copy;
 pub mod fold;
+pub mod forms;
+mod letters;
 pub mod truncate;
 
-use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
+use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
-    ActorId, Copying, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp,
-    Validity,
+    ActorId, Copying, DeadLetter, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema,
+    Stamp, Validity,
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::Lineages;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
@@ -50,8 +53,10 @@ pub struct Capture {
     pub lanes: Vec<Lane>,
     /// The lane of a key.
     pub lane_of: LaneOf,
-    /// The schema of each collection.
+    /// The schema of each collection, as the platform was opened with it.
     pub schemas: Vec<Arc<Schema>>,
+    /// The versions of these schemas.
+    pub lineages: Arc<dyn Lineages>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
     /// How truncates are passed on.
@@ -70,6 +75,8 @@ pub struct Owned<'a> {
     newest: Newest,
     number: u64,
     copied: Vec<Copying>,
+    /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
+    letters: Vec<(Partition, DeadLetter)>,
     /// Everything up to here is folded.
     through: Position,
     /// What the newest checkpoint says.
@@ -166,6 +173,7 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
+            views: HashMap::new(),
             partition_of: self.lane_of.clone(),
             known: restored
                 .known
@@ -199,6 +207,7 @@ impl Capture {
             newest: restored.newest,
             number: mark.as_ref().map_or(0, |m| m.number),
             copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
+            letters: Vec::new(),
             through: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
@@ -259,6 +268,7 @@ impl Owned<'_> {
             self.mark().await?;
         }
         self.pass_copies();
+        self.first_views().await?;
         Ok(self.through)
     }
 
@@ -270,20 +280,14 @@ impl Owned<'_> {
     }
 
     /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
-    pub fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
+    pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
-        let mut proposals = Vec::new();
-        for transaction in &batch.transactions {
-            match self.fold.transaction(transaction, now_ms, self.stamp) {
-                Ok(folded) => proposals.extend(folded),
-                Err(stopped) => {
-                    self.send(proposals);
-                    return Err(stopped);
-                }
-            }
-        }
+        let proposals = self.folded(batch, now_ms).await?;
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
+        self.capture
+            .progress
+            .captured_bytes(batch.transactions.iter().flat_map(|t| &t.changes).map(Change::size).sum());
         self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
         self.pass_copies();
         self.send(proposals);
@@ -353,6 +357,7 @@ impl Owned<'_> {
                 writer.settle_all().await?;
             }
         }
+        self.send_letters().await?;
         let mut removals: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         let mut moved: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         for (collection, key) in std::mem::take(&mut self.fold.moved) {

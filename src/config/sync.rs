@@ -98,6 +98,20 @@ pub enum Truncate {
 
 pub(super) const TRUNCATES: [(&str, Truncate); 2] = [("stop", Truncate::Stop), ("propagate", Truncate::Propagate)];
 
+/// What happens when a table that is captured gets another form (read-10).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SchemaChanges {
+    /// New, wider and dropped columns change the dataset.
+    #[default]
+    Evolve,
+    /// The reader stops there.
+    Stop,
+}
+
+pub(super) const SCHEMA_CHANGES: [(&str, SchemaChanges); 2] =
+    [("evolve", SchemaChanges::Evolve), ("stop", SchemaChanges::Stop)];
+
 /// A schedule in cron's notation, five fields or six with seconds.
 #[derive(Clone)]
 pub struct Schedule {

@@ -2,6 +2,7 @@
 //! keeping the order; nobody else looks inside. And a place in D.
 
 use super::Offset;
+use super::key::Key;
 use super::version::Seq;
 use std::fmt;
 
@@ -47,4 +48,25 @@ impl fmt::Debug for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.commit, self.ordinal)
     }
+}
+
+/// How far the first copy of a collection is (who-6).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Copying {
+    /// Not begun.
+    #[default]
+    Todo,
+    /// Everything up to this key is published.
+    Through(Key),
+    /// Finished.
+    Done,
+}
+
+/// A change's place in its source transaction (read-4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Txn {
+    /// The transaction's id at the source.
+    pub id: u64,
+    /// Number of the change in it, from 0.
+    pub idx: u32,
 }

@@ -4,8 +4,8 @@
 
 use super::fingerprint::Fp;
 use super::key::Key;
-use super::position::Position;
-use super::record::{Stamp, Txn};
+use super::position::{Position, Txn};
+use super::record::Stamp;
 use super::schema::SchemaId;
 use super::version::{Dot, Hlc, Seq, Vv};
 

@@ -6,9 +6,14 @@
     reason = "a test fails by panicking and tells figures"
 )]
 
+mod governed;
+mod held;
 mod journal;
 mod killed;
+mod letters;
+mod lost;
 mod node;
 mod process;
+mod reference;
 mod verbs;
 mod world;

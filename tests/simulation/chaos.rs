@@ -5,6 +5,7 @@ mod steps;
 
 use super::executor::{Rng, SimClock, TaskId, Time, World, now};
 use super::hint_store::{HintStore, Variant};
+use super::lineages::SimLineages;
 use super::log_store::LogStore;
 use super::oracle::{Oracle, Rest, is_checkpointed, replays};
 use super::product::{Access, Env, Platform, Product, RoleId, Start};
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub truncates: u32,
     /// Application writes, in 1000 steps.
     pub write_weight: u32,
+    /// Applications change the first platform's table (LOG), of 1000 of its other transactions (read-10).
+    pub alters: u32,
     /// Clocks are off by up to this many milliseconds.
     pub skew_ms: i64,
     /// Whether a tag an application removed may come back there for a while and be kept in its next
@@ -107,6 +110,7 @@ struct Simulation<'a> {
     time: Arc<Time>,
     log: MemoryLog<Arc<Record>>,
     topics: Topics,
+    lineages: Arc<SimLineages>,
     sites: Vec<Site>,
     site_clocks: Vec<Arc<SimClock>>,
     oracle: Oracle,
@@ -193,6 +197,7 @@ impl<'a> Simulation<'a> {
             time,
             log,
             topics,
+            lineages: SimLineages::new(),
             sites,
             site_clocks,
             oracle,
@@ -235,6 +240,7 @@ impl<'a> Simulation<'a> {
             clock: SimClock::new(self.time.clone(), skew),
             platforms: self.sites.iter().enumerate().map(platform).collect(),
             topics: self.topics.clone(),
+            lineages: self.lineages.clone(),
             policy: self.config.policy,
             assigned: assigned.clone(),
             instance: self.instances,
@@ -298,6 +304,7 @@ impl<'a> Simulation<'a> {
         self.shared.calm.store(true, Relaxed);
         for _ in 0..self.config.operations {
             self.settle("before the next operation");
+            self.app_alter();
             self.app_write();
         }
         self.settle("after the last operation");

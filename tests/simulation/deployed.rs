@@ -96,6 +96,7 @@ fn capture(env: &Env, platform: usize) -> Capture {
         schemas: vec![schema().clone()],
         // Several inputs of a truncate in a partition, and groups of several versions.
         truncate: Limit { keys_max: usize::MAX, group_max: 3 },
+        lineages: env.lineages.clone(),
         // Some checkpoint all the time, so that the shortest windows are met.
         checkpoint_every_ms: if env.instance.is_multiple_of(3) { 0 } else { 20 },
         progress: Arc::default(),
@@ -109,6 +110,7 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         clock: env.clock.clone(),
         me: this.actor,
         collection: 0,
+        lineages: env.lineages.clone(),
         dataset: env.topics.dataset(partition),
         reader: Some(ReaderTopics {
             ledger: env.topics.ledger(&this.name, partition),
@@ -116,6 +118,9 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         }),
         retry_every_ms: 10,
         pending_max: 3,
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }
@@ -130,7 +135,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         store: store.clone(),
         me: this.actor,
         collection: 0,
-        schema: schema().id,
+        lineages: env.lineages.clone(),
         index: partition,
         owns: Arc::new(move |key| topics.of(key) == partition),
         changes: env.topics.changes(partition),
@@ -140,6 +145,9 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         batch_max: 4,
         replay: start == Start::Replay,
         part: Part { proposes: true, receives: true },
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }
@@ -232,6 +240,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
+    // read-10: content counts under the schema it was given in …
+    mutant("read-10", Expect::Caught, &[]),
+    mutant("read-10-seen", Expect::Caught, &[]),
+    // … and a schema stands in C before its first user.
+    mutant("schema-first", Expect::Caught, &[]),
     // read-2: what rows contain must be in the log behind the first position
     mutant("as-of-the-mark", Expect::Caught, &["3 log, truncates", "3 log, truncates, 2 partitions"]),
     mutant("reader-first", Expect::Caught, &[]),

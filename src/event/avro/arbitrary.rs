@@ -359,6 +359,7 @@ impl Gen {
                     base_seq: self.number(),
                     base_tomb: self.flag(),
                     fp: self.fp(),
+                    schema: SchemaId(self.number() as u32),
                     ts: self.ts(),
                     pos: self.position(),
                 },
@@ -391,7 +392,8 @@ impl Gen {
                 canon: self.link(),
             })),
             10 => Record::Conflict(self.canonical(known)),
-            _ => self.truncate(stamp),
+            11 => self.truncate(stamp),
+            _ => Record::Dead(Box::new(self.dead(known))),
         }
     }
 }

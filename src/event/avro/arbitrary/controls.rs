@@ -22,4 +22,21 @@ impl Gen {
         let src_pos = self.position();
         Record::Truncate(Box::new(Truncate { stamp, dot, ts, schema, txn, src_pos, gone: self.list(4, gone) }))
     }
+
+    /// A dead letter.
+    pub(super) fn dead(&mut self, known: Known<'_>) -> DeadLetter {
+        DeadLetter {
+            id: self.id(),
+            fate: [Fate::Open, Fate::Retried, Fate::Discarded][self.below(3) as usize],
+            stage: [Stage::Capture, Stage::Apply][self.below(2) as usize],
+            by: self.dot().actor,
+            key: self.key(),
+            code: self.string().into(),
+            why: self.string().into(),
+            pos: self.position(),
+            offset: self.maybe(Self::number),
+            version: self.maybe(|g| g.canonical(known)),
+            native: self.maybe(|g| g.string().into()),
+        }
+    }
 }
