@@ -56,12 +56,15 @@ const GROUPS: Config = Config {
     ..BASE
 };
 
-/// Local edits in quick succession on few keys: what a sink finds is ahead of what the reader has told.
+/// Local edits in quick succession on few keys, many of them deletions: what a sink finds is ahead of what
+/// the reader has told, and looks like something older (sink-4).
 const STORM: Config = Config {
     name: "2 log, storm",
     platforms: &[LOG, LOG],
+    policy: Policy::Register,
     keys: 2,
     operations: 60,
+    truncates: 120,
     faults: 2,
     write_weight: 30,
     ..BASE
