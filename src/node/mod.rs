@@ -14,7 +14,7 @@ pub mod letters;
 pub mod log;
 pub mod roster;
 
-mod commands;
+mod agents;
 mod gate;
 mod hints;
 mod lineages;
