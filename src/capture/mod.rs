@@ -12,7 +12,7 @@ pub mod truncate;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
-    ActorId, Copying, DeadLetter, Key, KnownRecord, Position, ReaderMark, Record, Role, Schema, Stamp, Validity,
+    ActorId, Copying, DeadLetter, KnownRecord, Position, ReaderMark, Record, Role, Schema, Stamp, Validity,
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
