@@ -6,6 +6,7 @@
 pub mod breaker;
 mod displaced;
 mod letters;
+mod restored;
 pub mod round;
 mod schemas;
 pub mod step;
@@ -25,6 +26,7 @@ use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
 use breaker::Breaker;
+use restored::Restored;
 use schemas::Schemas;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -132,17 +134,6 @@ pub struct Owned<'a> {
     first_copy: bool,
 }
 
-/// What L and C say.
-#[derive(Default)]
-struct Restored {
-    held: HashMap<Key, Held>,
-    newest: Newest,
-    mark: Option<AgentMark>,
-    canon: Link,
-    ctr: Ctr,
-    rev: u64,
-}
-
 impl Agent {
     /// claim-5: L first, then C under the same epoch; then older owners' writes are fenced off.
     pub async fn take_over(&self) -> Result<(Owned<'_>, Folded)> {
@@ -215,48 +206,6 @@ impl Agent {
             first_copy: restored.mark.is_none(),
         }
     }
-}
-
-impl Restored {
-    /// Takes a valid record of L: of each key the highest revision counts.
-    fn take_ledger(&mut self, delivered: &Delivered<Typed>) {
-        match delivered.payload.as_deref() {
-            Some(Record::Ledger(record)) => {
-                self.rev = self.rev.max(record.rev);
-                self.canon = newer(self.canon, record.canon);
-                let held = self.held.entry(record.key.clone()).or_default();
-                if record.rev > held.rev {
-                    *held = Held { entry: record.entry.clone(), rev: record.rev, in_changes: false };
-                    self.newest.replace(record.key.0.clone(), &delivered.key);
-                }
-            }
-            Some(Record::AgentMark(mark)) => {
-                self.rev = self.rev.max(mark.rev);
-                self.ctr = self.ctr.max(mark.ctr);
-                self.canon = newer(self.canon, mark.canon);
-                self.mark = Some((**mark).clone());
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes a valid proposal of mine: it carries the entry it led to (agent-2).
-    fn take_change(&mut self, me: ActorId, delivered: &Delivered<Typed>) {
-        let Some(Record::Proposal(proposal)) = delivered.payload.as_deref() else { return };
-        if proposal.dot.actor != me || !guard!("agent-2", true) {
-            return;
-        }
-        self.ctr = self.ctr.max(proposal.dot.ctr);
-        self.rev = self.rev.max(proposal.rev);
-        let held = self.held.entry(proposal.key.clone()).or_default();
-        if let Some(entry) = proposal.entry.as_ref().filter(|_| proposal.rev > held.rev) {
-            *held = Held { entry: (**entry).clone(), rev: proposal.rev, in_changes: true };
-        }
-    }
-}
-
-fn newer(a: Link, b: Link) -> Link {
-    if b.offset > a.offset { b } else { a }
 }
 
 impl Owned<'_> {

@@ -7,13 +7,11 @@ pub mod copy;
 pub mod fold;
 pub mod forms;
 pub mod letters;
+mod restored;
 pub mod truncate;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
-use crate::event::{
-    ActorId, Copying, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp,
-    Validity,
-};
+use crate::event::{ActorId, Copying, KnownRecord, Position, ReaderMark, Record, Role, Schema, Stamp, Validity};
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
@@ -23,9 +21,10 @@ use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
 pub use fold::LaneOf;
-use fold::{Addressed, Fold, Published, known_after};
+use fold::{Addressed, Fold, Published};
 use futures_util::future::select_all;
 use letters::Letters;
+use restored::{Restored, as_of, lane_key, read_back};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -83,15 +82,6 @@ pub struct Owned<'a> {
     /// What the newest checkpoint says.
     marked: Position,
     marked_ms: u64,
-}
-
-/// What L says.
-#[derive(Default)]
-struct Restored {
-    /// RS of each row, as of one checkpoint or several.
-    known: HashMap<(usize, Key), Vec<Known>>,
-    mark: Option<ReaderMark>,
-    newest: Newest,
 }
 
 impl Capture {
@@ -213,50 +203,6 @@ impl Capture {
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
         }
-    }
-}
-
-impl Restored {
-    /// Takes a valid record of L.
-    fn take(&mut self, lane: usize, delivered: &Delivered<Typed>) {
-        match delivered.payload.as_deref() {
-            Some(Record::Known(record)) => {
-                self.known.entry((lane, record.key.clone())).or_default().push(record.known.clone());
-                self.newest.replace(lane_key(lane, &record.key), &delivered.key);
-            }
-            Some(Record::ReaderMark(mark)) if self.mark.as_ref().is_none_or(|m| m.number < mark.number) => {
-                self.mark = Some((**mark).clone());
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What was known at the checkpoint. What stands in L from behind it is of a checkpoint that was never
-/// finished: the log is read again from here, and knowing more than it shows would claim too much.
-fn as_of(all: &[Known], marked: Position) -> Option<Known> {
-    let known = all.iter().filter(|known| !guard!("as-of-the-mark", known.pos > marked));
-    known.max_by_key(|known| known.pos).cloned()
-}
-
-fn lane_key(lane: usize, key: &Key) -> bytes::Bytes {
-    [&lane.to_be_bytes()[..], &key.0].concat().into()
-}
-
-/// A proposal of an earlier life: its dot is used, its position published.
-fn read_back(fold: &mut Fold, lane: usize, collection: CollectionNo, proposal: &Proposal) {
-    if let Some(ctr) = fold.ctr.get_mut(lane) {
-        *ctr = proposal.dot.ctr.max(*ctr);
-    }
-    if let Some(last) = fold.lastpos.get_mut(lane) {
-        *last = proposal.src_pos.max(*last);
-    }
-    let known = known_after(proposal);
-    if proposal.op == Op::Read && proposal.txn.is_none() {
-        let copies = fold.published.copies.entry(proposal.src_pos).or_default();
-        copies.push((collection, proposal.key.clone(), known));
-    } else {
-        fold.published.changes.insert((lane, proposal.src_pos), known);
     }
 }
 

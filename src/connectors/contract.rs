@@ -10,16 +10,14 @@
 //!
 //! Every call works on batches; waiting calls are cancel-safe.
 
-mod told;
-
 pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
+pub use super::told::{BatchLimit, Finding, Page, Unreadable};
 pub use crate::event::Landed;
 pub use crate::event::lineage::Form;
 use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Seq, Token};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
-pub use told::{BatchLimit, Finding, Page, Unreadable};
 
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;

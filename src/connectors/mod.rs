@@ -4,6 +4,7 @@ mod abilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod contract;
+mod told;
 
 #[cfg(feature = "filesystem")]
 pub mod filesystem;

@@ -5,18 +5,16 @@
 use super::board::{Board, Post, Work};
 use super::control::Control;
 use super::dataset::{Dataset, Member, Ready, place};
-use super::gate::{Gate, Valve};
-use super::hints::Fanout;
+use super::gate::Valve;
 use super::log::Opened as OpenLog;
 use super::mode::Mode;
 use super::tasks::Tasks;
 use super::verify;
-use crate::agent::{Agent, Part, Timing};
 use crate::apply::{ReaderTopics, Sink};
 use crate::capture::truncate::Limit;
 use crate::capture::{Capture, Lane};
 use crate::config;
-use crate::connectors::contract::{self, BatchLimit, CollectionNo, LogPlatform, Opened, Scope, Store};
+use crate::connectors::contract::{BatchLimit, CollectionNo, LogPlatform, Opened, Scope};
 use crate::event::{ActorId, Key};
 use crate::flow;
 use crate::fused::Fused;
@@ -38,8 +36,6 @@ const CHECKPOINT_EVERY_MS: u64 = 100;
 const RETRY_EVERY_MS: u64 = 20;
 /// Versions that may wait in a partition of a sink.
 const PENDING_MAX: usize = 10_000;
-/// Keys an agent works on together.
-const AGENT_BATCH_MAX: usize = 256;
 /// Bytes of a batch at most.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// When heads are written to S (resolve-4).
@@ -48,9 +44,6 @@ const PROJECTION: Projection = Projection { versions_max: 100_000, every_ms: 600
 const FUSED_PROJECTION: Projection = Projection { versions_max: 1_000_000, every_ms: 600_000 };
 /// Milliseconds after which a change that is missing in C stops its partition (resolve-5).
 const GAP_AFTER_MS: u64 = 60_000;
-/// When agents act by themselves.
-const TIMING: Timing =
-    Timing { scan_every_ms: 600_000, mark_every_ms: 5_000, write_within_ms: 30_000, margin_ms: 120_000 };
 /// The pause before a loop that stopped at a single record tries again, in milliseconds.
 const BLOCKED_MS: u64 = 5_000;
 
@@ -88,7 +81,7 @@ impl Loops {
         }
     }
 
-    fn typed(&self) -> Arc<dyn Log<Typed>> {
+    pub(super) fn typed(&self) -> Arc<dyn Log<Typed>> {
         Arc::new(self.log.coded.clone())
     }
 
@@ -124,7 +117,7 @@ impl Loops {
     }
 
     /// The gate of a loop of a collection.
-    fn valve(&self, dataset: &Dataset, ready: &Ready, only_writes: bool) -> Valve {
+    pub(super) fn valve(&self, dataset: &Dataset, ready: &Ready, only_writes: bool) -> Valve {
         let config = &dataset.config;
         let of = dataset.collections.iter().position(|other| other.topics == ready.topics);
         let collection = of.and_then(|at| config.collections.get(at)).map(|c| c.name.clone()).unwrap_or_default();
@@ -171,24 +164,24 @@ fn tell(post: &Post, error: &Error) {
     post.failed(error);
 }
 
-fn limit(dataset: &Dataset) -> BatchLimit {
+pub(super) fn limit(dataset: &Dataset) -> BatchLimit {
     let rows_max = usize::try_from(dataset.config.batch_size).unwrap_or(usize::MAX);
     BatchLimit { rows_max, bytes_max: BATCH_BYTES_MAX }
 }
 
 /// The number of a collection, as connectors count.
-fn numbered(dataset: &Dataset) -> impl Iterator<Item = (CollectionNo, &Ready)> {
+pub(super) fn numbered(dataset: &Dataset) -> impl Iterator<Item = (CollectionNo, &Ready)> {
     (0..).zip(&dataset.collections)
 }
 
 /// A platform in a dataset.
 #[derive(Clone)]
-struct Platform {
-    loops: Loops,
-    dataset: Arc<Dataset>,
+pub(super) struct Platform {
+    pub(super) loops: Loops,
+    pub(super) dataset: Arc<Dataset>,
     name: Arc<str>,
-    member: Member,
-    actor: ActorId,
+    pub(super) member: Member,
+    pub(super) actor: ActorId,
 }
 
 impl Platform {
@@ -242,18 +235,18 @@ impl Platform {
         Ok(opened)
     }
 
-    fn post(&self, work: Work, input: Option<Partition>) -> Arc<Post> {
+    pub(super) fn post(&self, work: Work, input: Option<Partition>) -> Arc<Post> {
         self.loops.post(&self.name, &self.member.name, work, input)
     }
 
     /// The policy, asked about this platform before each write.
-    fn allowed(&self) -> Allowed {
+    pub(super) fn allowed(&self) -> Allowed {
         let (config, policy, name) = (self.loops.config.clone(), self.loops.policy, self.member.name.clone());
         let dataset = self.dataset.config.clone();
         Arc::new(move || super::allowed(&config, &dataset, policy, Some(&name)))
     }
 
-    fn ledger(&self, ready: &Ready, index: u32) -> Partition {
+    pub(super) fn ledger(&self, ready: &Ready, index: u32) -> Partition {
         ready.topics.ledger(&self.member.name, index)
     }
 
@@ -384,64 +377,5 @@ impl Platform {
             };
             loops.tend(post, attempt).await;
         });
-    }
-
-    fn start_hint(&self, store: Arc<dyn Store>) {
-        let topics = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
-        let fanout = Fanout::new(store, topics);
-        for (collection, ready) in numbered(&self.dataset) {
-            let (post, loops, pump) = (self.post(Work::Hints, None), self.loops.clone(), fanout.clone());
-            self.loops.tasks.spawn(async move { loops.tend(post, || pump.pump(collection)).await });
-            for index in 0..ready.topics.partitions {
-                self.agent(fanout.part(index), collection, ready, index);
-            }
-        }
-    }
-
-    fn agent(&self, store: Arc<dyn contract::Store>, collection: CollectionNo, ready: &Ready, index: u32) {
-        let post = self.post(Work::Agent, Some(ready.topics.dataset(index)));
-        let (valve, limit) = (self.loops.valve(&self.dataset, ready, false), limit(&self.dataset));
-        let (platform, ready, told) = (self.clone(), ready.clone(), post.clone());
-        let attempt = move |gate| {
-            let agent = platform.agent_of(store.clone(), collection, &ready, index, &told, gate);
-            async move { flow::agent(&agent, limit).await }
-        };
-        let loops = self.loops.clone();
-        self.loops.tasks.spawn(async move { loops.tend_gated(valve, post, attempt).await });
-    }
-
-    fn agent_of(
-        &self,
-        store: Arc<dyn contract::Store>,
-        collection: CollectionNo,
-        ready: &Ready,
-        index: u32,
-        post: &Post,
-        gate: Gate,
-    ) -> Agent {
-        let topics = ready.topics.clone();
-        let config::Part { proposes, receives, .. } = self.member.part;
-        Agent {
-            log: self.loops.typed(),
-            clock: self.loops.clock.clone(),
-            store,
-            me: self.actor,
-            collection,
-            lineages: self.dataset.lineages.clone(),
-            index,
-            changes: topics.changes(index),
-            dataset: topics.dataset(index),
-            ledger: self.ledger(ready, index),
-            owns: Arc::new(move |key| topics.of(key) == index),
-            timing: TIMING,
-            batch_max: AGENT_BATCH_MAX,
-            replay: false,
-            // who-4: it tells what is there, and writes nothing.
-            part: Part { proposes, receives: receives && gate == Gate::Open },
-            dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
-            orders: post.orders.clone(),
-            allowed: self.allowed(),
-            progress: post.progress.clone(),
-        }
     }
 }

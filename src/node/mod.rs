@@ -15,7 +15,7 @@ pub mod log;
 pub mod mode;
 pub mod roster;
 
-mod commands;
+mod agents;
 mod gate;
 mod hints;
 mod lineages;
