@@ -141,6 +141,7 @@ pub async fn apply(
         let due = applying.due_ms();
         let full = applying.is_full();
         select_biased! {
+            () = sink.orders.news().fuse() => applying.obey().await?,
             () = sink.clock.sleep_until(due).fuse() => applying.retry().await?,
             batch = next_unless(full, &mut dataset, limit.rows_max).fuse() => applying.apply(batch?).await?,
         }
@@ -158,8 +159,9 @@ pub async fn agent(agent: &Agent, limit: BatchLimit) -> Result<Infallible> {
         owned.mark().await?;
         let due = owned.due_ms();
         let keys = select_biased! {
+            () = agent.orders.news().fuse() => owned.obey().await?,
             () = agent.clock.sleep_until(due).fuse() => owned.released(),
-            batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?),
+            batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?).await?,
             hints = agent.store.hints(agent.collection).fuse() => owned.hinted(hints?),
         };
         owned.work(keys).await?;

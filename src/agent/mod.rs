@@ -5,22 +5,27 @@
 
 pub mod breaker;
 mod displaced;
+mod letters;
 pub mod round;
+mod schemas;
 pub mod step;
 
 use crate::connectors::contract::{self, CollectionNo, Store};
-use crate::event::{
-    ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
-};
+use crate::event::{ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, Stamp, Validity};
+use crate::govern::Allowed;
 use crate::guard;
-use crate::ledger::pending::{Pending, Why};
+use crate::ledger::order::Order;
+use crate::ledger::pending::{Park, Pending, Why};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
+use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::Lineages;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
 use breaker::Breaker;
+use schemas::Schemas;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -36,8 +41,8 @@ pub struct Agent {
     pub me: ActorId,
     /// The collection.
     pub collection: CollectionNo,
-    /// Its schema.
-    pub schema: SchemaId,
+    /// The versions its schema had.
+    pub lineages: Arc<dyn Lineages>,
     /// The number of the partition.
     pub index: u32,
     /// Whether a key belongs to the partition.
@@ -56,6 +61,12 @@ pub struct Agent {
     pub replay: bool,
     /// Who may write here (who-2).
     pub part: Part,
+    /// How long a refused version stays parked before it becomes a dead letter, in milliseconds.
+    pub dead_after_ms: u64,
+    /// What people ask of it.
+    pub orders: Arc<Orders<Order>>,
+    /// Asked before each write.
+    pub allowed: Allowed,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -98,12 +109,15 @@ pub struct Owned<'a> {
     changes: Writer,
     ledger: Writer,
     newest: Newest,
+    schemas: Schemas,
     held: HashMap<Key, Held>,
     ctr: Ctr,
     rev: u64,
     /// D is read up to here.
     read: Link,
     pending: Pending,
+    /// Keys whose content cannot be told, though no version waits for them (agent-6).
+    odd: HashMap<Key, Park>,
     /// Keys with a write of unknown fate, and until when nothing is done to them (agent-8).
     quarantine: HashMap<Key, u64>,
     /// Intents whose one answer said "did not take effect".
@@ -167,7 +181,9 @@ impl Agent {
         }
         let changes = Writer::shared(self.log.clone(), session.clone(), self.changes.clone(), &folded);
         let fenced_ms = self.store.fence(self.collection, self.index, stamp.epoch).await?;
-        Ok(Some(self.owned(restored, stamp, changes, ledger, fenced_ms)))
+        let mut owned = self.owned(restored, stamp, changes, ledger, fenced_ms);
+        owned.schemas = Schemas::read(self).await?;
+        Ok(Some(owned))
     }
 
     fn owned(&self, restored: Restored, stamp: Stamp, changes: Writer, ledger: Writer, fenced_ms: u64) -> Owned<'_> {
@@ -182,11 +198,13 @@ impl Agent {
             changes,
             ledger,
             newest: restored.newest,
+            schemas: Schemas::default(),
             held: restored.held,
             ctr: restored.ctr,
             rev: restored.rev,
             read: restored.canon,
             pending: Pending::default(),
+            odd: HashMap::new(),
             quarantine,
             definite: HashSet::new(),
             present: HashMap::new(),
@@ -257,24 +275,29 @@ impl Owned<'_> {
     }
 
     /// Takes a batch of D; the keys in it are to be worked on.
-    pub fn receive(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Vec<Key> {
+    pub async fn receive(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Result<Vec<Key>> {
         let mut keys = Vec::with_capacity(batch.len());
         for (delivered, valid) in batch {
             let valid = valid || !guard!("claim-void", true);
             self.read.offset = delivered.offset + 1;
             let Some(Record::Canonical(version)) = delivered.payload.as_deref().filter(|_| valid) else { continue };
+            self.meet(version.schema).await?;
+            let version = self.schemas.lifted(version)?;
             self.read = Link { offset: delivered.offset + 1, seq: version.seq, id: version.id };
-            self.pending.take_over(version, delivered.offset);
-            self.pending.hold(version.clone(), Why::Busy);
+            self.pending.take_over(&version, delivered.offset);
             keys.push(version.key.clone());
+            self.pending.hold(version, Why::Busy);
         }
-        keys
+        Ok(keys)
     }
 
     /// The keys whose quarantine is over.
     pub fn released(&mut self) -> Vec<Key> {
         let now_ms = self.agent.store.now_ms();
-        self.quarantine.iter().filter(|(_, until)| **until < now_ms).map(|(key, _)| key.clone()).collect()
+        let mut keys: Vec<Key> =
+            self.quarantine.iter().filter(|(_, until)| **until < now_ms).map(|(key, _)| key.clone()).collect();
+        keys.extend(self.parked_due());
+        keys
     }
 
     /// When something is due by itself, in milliseconds since 1970.
@@ -287,7 +310,7 @@ impl Owned<'_> {
         let timing = self.agent.timing;
         let moved = (self.canon(), self.rev) != self.marked;
         let mark = if moved { self.marked_ms + timing.mark_every_ms } else { u64::MAX };
-        released.min(self.scan_due_ms()).min(mark)
+        released.min(self.scan_due_ms()).min(mark).min(self.pending.again_ms())
     }
 
     /// When the next scan is due; at once after a takeover (agent-4).
@@ -302,6 +325,8 @@ impl Owned<'_> {
         if !guard!("agent-4", true) {
             return Ok(());
         }
+        // What was asked while nobody was at work here.
+        self.obey().await?;
         self.agent.store.present().await?;
         let mut found = HashSet::new();
         let mut after: Option<Key> = None;
@@ -315,9 +340,10 @@ impl Owned<'_> {
         }
         // An entry may hold a first write that never landed: nothing was there that could disappear.
         let is_there = |entry: &LedgerEntry| entry.fp != Fp::ABSENT;
-        let expected = self.held.iter().filter(|(_, held)| is_there(&held.entry)).map(|(key, _)| key);
-        let missing = expected.clone().filter(|key| !found.contains(*key)).count();
-        self.breaker.expect(missing, expected.count(), self.agent.clock.now_ms())?;
+        let expected: Vec<Key> =
+            self.held.iter().filter(|(_, held)| is_there(&held.entry)).map(|(key, _)| key.clone()).collect();
+        let missing: Vec<&Key> = expected.iter().filter(|key| !found.contains(*key)).collect();
+        self.believable(&missing, expected.len(), false)?;
         found.extend(self.held.keys().cloned());
         self.propose_displaced().await?;
         self.work(found.into_iter().collect()).await?;
@@ -330,13 +356,15 @@ impl Owned<'_> {
 
     /// The oldest canonical record not settled (agent-10).
     fn canon(&self) -> Link {
-        self.pending.oldest().unwrap_or(self.read)
+        self.pending.oldest().filter(|_| guard!("agent-10", true)).unwrap_or(self.read)
     }
 
     /// Writes a mark if one is due. Nothing is in flight then (agent-10).
     pub async fn mark(&mut self) -> Result<()> {
         let now_ms = self.agent.clock.now_ms();
-        self.agent.progress.finished(self.canon().offset, self.pending.len(), self.pending.told(), now_ms);
+        self.bury(now_ms).await?;
+        self.agent.progress.finished(self.canon().offset, self.pending.len(), now_ms);
+        self.agent.progress.parked_are(self.parked());
         if (self.canon(), self.rev) == self.marked || now_ms < self.marked_ms + self.agent.timing.mark_every_ms {
             return Ok(());
         }

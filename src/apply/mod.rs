@@ -4,14 +4,18 @@
 
 pub mod decide;
 pub mod knowledge;
+mod letters;
 mod schemas;
 
 use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};
 use crate::event::{ActorId, Canonical, Fp, Key, Link, Position, Record, SchemaId, Validity};
+use crate::govern::Allowed;
 use crate::guard;
-use crate::ledger::pending::{Pending, Why};
+use crate::ledger::order::Order;
+use crate::ledger::pending::{Park, Pending, Why};
 use crate::runtime::clock::Clock;
-use crate::runtime::error::{Code, Error, Result};
+use crate::runtime::error::{Code, Error, Remedy, Result};
+use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
 use crate::topic::lineages::Lineages;
 use crate::topic::owner::Folded;
@@ -45,6 +49,12 @@ pub struct Sink {
     pub retry_every_ms: u64,
     /// How many versions may wait before the partition does (sink-2, sink-4).
     pub pending_max: usize,
+    /// How long a refused version stays parked before it becomes a dead letter (sink-5), in milliseconds.
+    pub dead_after_ms: u64,
+    /// What people ask of it.
+    pub orders: Arc<Orders<Order>>,
+    /// Asked before each write.
+    pub allowed: Allowed,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -105,7 +115,7 @@ impl Sink {
         };
         let chain = Validity { tip: (link.seq, link.id), ..Validity::default() };
         let folded = Folded::open(&*self.log, &self.dataset, link.offset, chain).await?;
-        self.progress.finished(link.offset, 0, Vec::new(), self.clock.now_ms());
+        self.progress.finished(link.offset, 0, self.clock.now_ms());
         let mut applying = Applying {
             sink: self,
             rows,
@@ -133,14 +143,14 @@ impl Applying<'_> {
     /// When what waits is looked at again, or what is finished is committed, in milliseconds since 1970.
     #[must_use]
     pub fn due_ms(&self) -> u64 {
-        let retry_ms = if self.pending.is_empty() { u64::MAX } else { self.retry_ms };
+        let retry_ms = if self.pending.any_open() { self.retry_ms } else { self.pending.again_ms() };
         let is_committed = self.finished() == self.committed;
         if is_committed { retry_ms } else { retry_ms.min(self.committed_ms + COMMIT_EVERY_MS) }
     }
 
     /// Up to where everything is finished: the oldest version that waits (sink-4, sink-7).
     fn finished(&self) -> Link {
-        self.pending.oldest().unwrap_or(self.read)
+        self.pending.oldest().filter(|_| guard!("sink-7", true)).unwrap_or(self.read)
     }
 
     /// What became of versions since the last call.
@@ -164,7 +174,9 @@ impl Applying<'_> {
 
     /// Looks again at what waits: deferred keys, and DIRTY keys the reader has caught up with.
     pub async fn retry(&mut self) -> Result<()> {
-        self.retry_ms = self.sink.clock.now_ms() + self.sink.retry_every_ms;
+        let now_ms = self.sink.clock.now_ms();
+        self.retry_ms = now_ms + self.sink.retry_every_ms;
+        self.bury(now_ms).await?;
         if let (Some(reader), true) = (&self.sink.reader, self.pending.any_dirty()) {
             let knowledge = match self.knowledge.take() {
                 Some(knowledge) if !self.pending.has_new_dirty() => knowledge,
@@ -176,7 +188,7 @@ impl Applying<'_> {
         } else {
             self.knowledge = None;
         }
-        let versions = self.pending.versions();
+        let versions = self.pending.versions(now_ms);
         self.work(versions, true).await
     }
 
@@ -188,26 +200,34 @@ impl Applying<'_> {
         for version in versions {
             match self.rows.norm(self.sink.collection, &version) {
                 Ok(fp) => prepared.push((version, fp)),
-                Err(error) => self.park(&version, error.to_string()),
+                Err(error) if error.remedy() == Remedy::Park => {
+                    self.park(&version, error.code.as_str(), error.to_string(), false);
+                }
+                Err(error) => return Err(error),
             }
         }
         if prepared.is_empty() {
             return Ok(());
         }
+        (self.sink.allowed)()?;
         // Locks are taken in key order, so that two writers never wait for each other (sink-2).
         prepared.sort_by(|a, b| a.0.key.cmp(&b.0.key));
         let keys: Vec<Key> = prepared.iter().map(|(version, _)| version.key.clone()).collect();
         let locked = self.rows.lock(self.sink.collection, &keys).await?;
         let at = locked.position();
-        let plan: Vec<(Planned, Fp)> = {
+        let plan: Vec<(Planned, Content)> = {
             let judge = Judge { sink: self.sink, pending: &self.pending, knowledge: self.knowledge.as_ref(), again };
             let plan = |(index, (version, fp))| judge.plan(version, fp, &*locked, index);
             prepared.into_iter().enumerate().map(plan).collect()
         };
-        let (planned, contents): (Vec<Planned>, Vec<Fp>) = plan.into_iter().unzip();
+        let (planned, contents): (Vec<Planned>, Vec<Content>) = plan.into_iter().unzip();
         let written = locked.write(&planned).await?;
         for ((planned, content), written) in planned.into_iter().zip(contents).zip(written) {
-            self.settle(planned, content, written, at);
+            match content {
+                Ok(content) => self.settle(planned, content, written, at),
+                // P8: what nobody can tell is overwritten by nobody.
+                Err(why) => self.park(&planned.version, Code::ValueRefused.as_str(), why, true),
+            }
         }
         Ok(())
     }
@@ -238,12 +258,15 @@ impl Applying<'_> {
     fn settle(&mut self, planned: Planned, content: Fp, written: Written, at: Position) {
         let Planned { version, act, .. } = planned;
         match (act, written) {
-            (_, Written::Refused(why)) => self.park(&version, why),
+            (_, Written::Refused(why)) => self.park(&version, Code::ConstraintViolated.as_str(), why, false),
             (Act::Skip, Written::Done) => {
                 self.pending.settle(&version.key);
                 self.fates.skipped += 1;
             }
             (Act::Adopt | Act::Write, Written::Done) => {
+                if act == Act::Write {
+                    self.sink.progress.applied_bytes(version.size());
+                }
                 self.pending.settle(&version.key);
                 self.fates.applied += 1;
                 self.sink.progress.delivered(version.ts.ms(), self.sink.clock.now_ms());
@@ -269,9 +292,10 @@ impl Applying<'_> {
         }
     }
 
-    fn park(&mut self, version: &Arc<Canonical>, why: String) {
+    fn park(&mut self, version: &Arc<Canonical>, code: &'static str, why: String, lasting: bool) {
         self.fates.parked += 1;
-        self.pending.hold(version.clone(), Why::Parked(why));
+        let park = Park::new(code, why, lasting, self.sink.clock.now_ms());
+        self.pending.hold(version.clone(), Why::Parked(park));
     }
 
     /// Tells what is finished, and records it now and then.
@@ -284,10 +308,14 @@ impl Applying<'_> {
         }
         let fates = self.take_fates();
         self.sink.progress.applied(fates.applied, fates.skipped);
-        self.sink.progress.finished(link.offset, self.pending.len(), self.pending.told(), now_ms);
+        self.sink.progress.finished(link.offset, self.pending.len(), now_ms);
+        self.sink.progress.parked_are(self.pending.parked().map(letters::told));
         Ok(())
     }
 }
+
+/// What stands there, or why nobody can tell.
+type Content = std::result::Result<Fp, String>;
 
 /// Decides with everything a sink knows.
 struct Judge<'a> {
@@ -299,11 +327,12 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     /// The plan for a version, and the content it was decided on.
-    fn plan(&self, version: Arc<Canonical>, fp: Fp, locked: &dyn Locked, index: usize) -> (Planned, Fp) {
+    fn plan(&self, version: Arc<Canonical>, fp: Fp, locked: &dyn Locked, index: usize) -> (Planned, Content) {
         let seen = locked.seen(index);
         let content = match &seen {
-            Seen::Row { fp, .. } => *fp,
-            Seen::Busy => Fp::ABSENT,
+            Seen::Row { fp, .. } => Ok(*fp),
+            Seen::Busy => Ok(Fp::ABSENT),
+            Seen::Unreadable(why) => Err(why.clone()),
         };
         // read-10: each fingerprint counts under its own schema.
         let under = |schema: SchemaId| {
@@ -311,8 +340,8 @@ impl Judge<'_> {
             locked.seen_as(index, schema)
         };
         let mut act = decide(self.sink.me, &version, fp, &seen, under);
-        if act == Act::Dirty && self.again {
-            act = self.end_dirty(&version, content, locked, index);
+        if let (Act::Dirty, true, Ok(content)) = (act, self.again, &content) {
+            act = self.end_dirty(&version, *content, locked, index);
         }
         (Planned { version, fp, act }, content)
     }

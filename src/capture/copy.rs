@@ -4,7 +4,7 @@
 //! the last key published, and never brings an old image back.
 
 use super::Owned;
-use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, LogPlatform, Snapshot};
+use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, LogPlatform, Snapshot, Unreadable};
 use crate::event::{Copying, Position};
 use crate::runtime::error::Result;
 use std::future::Future;
@@ -23,6 +23,9 @@ pub trait Copier {
 
     /// Publishes rows found at a position, but for those the log has shown since (who-5).
     fn publish_copied(&mut self, rows: Vec<Copied>, at: Position) -> Result<()>;
+
+    /// Takes note of a row that cannot be told (P8).
+    fn keep(&mut self, found: &Unreadable, at: Position);
 
     /// The first copy of a collection is so far now.
     fn note(&mut self, collection: CollectionNo, copying: Copying);
@@ -62,6 +65,8 @@ impl Copy {
     pub async fn proceed(&mut self, owned: &mut impl Copier, limit: BatchLimit) -> Result<bool> {
         let Some(rows) = self.chunk.take() else {
             self.chunk = self.snapshot.next(limit).await?;
+            let at = self.snapshot.position();
+            self.snapshot.unreadable().iter().for_each(|found| owned.keep(found, at));
             let finished = self.chunk.is_none();
             if finished {
                 owned.note(self.collection, Copying::Done);
@@ -91,9 +96,14 @@ impl Copier for Owned<'_> {
     fn publish_copied(&mut self, rows: Vec<Copied>, at: Position) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
         let proposals = self.fold.copied(&rows, at, now_ms, self.stamp);
+        self.capture.progress.captured_bytes(rows.iter().map(|row| row.key.0.len() + row.row.size()).sum());
         self.capture.progress.captured(rows.len(), proposals.len(), self.through.commit, now_ms);
         self.send(proposals);
         Ok(())
+    }
+
+    fn keep(&mut self, found: &Unreadable, at: Position) {
+        Owned::keep(self, found, at);
     }
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {

@@ -6,12 +6,13 @@
 pub mod copy;
 pub mod fold;
 pub mod forms;
+mod letters;
 pub mod truncate;
 
-use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
+use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
-    ActorId, Copying, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp,
-    Validity,
+    ActorId, Copying, DeadLetter, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema,
+    Stamp, Validity,
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
@@ -74,6 +75,8 @@ pub struct Owned<'a> {
     newest: Newest,
     number: u64,
     copied: Vec<Copying>,
+    /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
+    letters: Vec<(Partition, DeadLetter)>,
     /// Everything up to here is folded.
     through: Position,
     /// What the newest checkpoint says.
@@ -204,6 +207,7 @@ impl Capture {
             newest: restored.newest,
             number: mark.as_ref().map_or(0, |m| m.number),
             copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
+            letters: Vec::new(),
             through: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
@@ -264,6 +268,7 @@ impl Owned<'_> {
             self.mark().await?;
         }
         self.pass_copies();
+        self.first_views().await?;
         Ok(self.through)
     }
 
@@ -277,26 +282,12 @@ impl Owned<'_> {
     /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
     pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
-        let mut proposals = Vec::new();
-        for transaction in &batch.transactions {
-            let folded = match self.views(transaction).await {
-                Ok(views) => self.fold.transaction(transaction, &views, now_ms, self.stamp),
-                Err(error) => Err(error),
-            };
-            match folded {
-                Ok(folded) => proposals.extend(folded),
-                Err(stopped) => {
-                    // What stands before the place is not held up by it.
-                    self.send(proposals);
-                    for writer in &mut self.changes {
-                        writer.settle_all().await?;
-                    }
-                    return Err(stopped);
-                }
-            }
-        }
+        let proposals = self.folded(batch, now_ms).await?;
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
+        self.capture
+            .progress
+            .captured_bytes(batch.transactions.iter().flat_map(|t| &t.changes).map(Change::size).sum());
         self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
         self.pass_copies();
         self.send(proposals);
@@ -366,6 +357,7 @@ impl Owned<'_> {
                 writer.settle_all().await?;
             }
         }
+        self.send_letters().await?;
         let mut removals: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         let mut moved: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         for (collection, key) in std::mem::take(&mut self.fold.moved) {

@@ -14,6 +14,10 @@ use crate::govern::Labels;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// Seconds a refused version stays parked, if nothing is said, and at most.
+const DEAD_AFTER_S: u32 = 900;
+const DEAD_AFTER_S_MAX: u32 = 7 * 24 * 3600;
+
 /// A dataset.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -53,6 +57,8 @@ pub struct Dataset {
     pub partitions: u32,
     /// Rows in a batch at most.
     pub batch_size: u32,
+    /// Seconds a refused version stays parked before it becomes a dead letter.
+    pub dead_after_s: u32,
     /// Its governance labels.
     #[serde(flatten)]
     pub labels: Labels,
@@ -143,6 +149,7 @@ impl Dataset {
             priority,
             partitions: section.or("partitions", 6, |item| item.number(1, 10_000)),
             batch_size: section.or("batch-size", defaults.batch_size, |item| item.number(1, BATCH_SIZE_MAX)),
+            dead_after_s: section.or("dead-after-s", DEAD_AFTER_S, |item| item.number(0, DEAD_AFTER_S_MAX)),
             labels: section.labels(),
             collections: collections.unwrap_or_else(|| name.iter().map(|name| Collection::only(name)).collect()),
             name: name.unwrap_or_default(),

@@ -10,31 +10,19 @@
 //!
 //! Every call works on batches; waiting calls are cancel-safe.
 
+mod told;
+
 pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
 pub use crate::event::Landed;
 pub use crate::event::lineage::Form;
-use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Token};
+use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Seq, Token};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
+pub use told::{BatchLimit, Finding, Page, Unreadable};
 
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;
-
-/// How much to return at most; at least one item always is, however large, so that a limit never blocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BatchLimit {
-    /// Rows or changes.
-    pub rows_max: usize,
-    /// Bytes, as far as the connector can tell.
-    pub bytes_max: usize,
-}
-
-impl Default for BatchLimit {
-    fn default() -> Self {
-        BatchLimit { rows_max: 1000, bytes_max: 4 << 20 }
-    }
-}
 
 /// A committed row change, in the order of the log.
 #[derive(Clone, PartialEq, Debug)]
@@ -74,6 +62,8 @@ pub enum Change {
         /// Fingerprint of it.
         fp: Fp,
     },
+    /// A change that cannot be told exactly: not published, kept as a dead letter (P8).
+    Unreadable(Box<Unreadable>),
 }
 
 /// A committed transaction, whole.
@@ -134,6 +124,11 @@ pub trait Snapshot: Send {
 
     /// The next rows, in an order that can be resumed; `None` when there are no more.
     async fn next(&mut self, limit: BatchLimit) -> Result<Option<Vec<Copied>>>;
+
+    /// Rows that stood among those returned last and cannot be told exactly (P8).
+    fn unreadable(&mut self) -> Vec<Unreadable> {
+        Vec::new()
+    }
 }
 
 /// What stands in a LOG store for a key, under its lock.
@@ -141,6 +136,8 @@ pub trait Snapshot: Send {
 pub enum Seen {
     /// Locked by somebody else; not waited for (sink-2).
     Busy,
+    /// Content that cannot be told exactly, and why: it must not be overwritten (P8).
+    Unreadable(String),
     /// The content and its ledger row.
     Row {
         /// Fingerprint of the content under the ledger's schema, `Fp::ABSENT` if there is none.
@@ -225,7 +222,7 @@ pub trait Locked: Send {
     fn seen_as(&self, index: usize, _schema: SchemaId) -> Fp {
         match self.seen(index) {
             Seen::Row { fp, .. } => fp,
-            Seen::Busy => Fp::ABSENT,
+            Seen::Busy | Seen::Unreadable(_) => Fp::ABSENT,
         }
     }
 
@@ -282,17 +279,6 @@ pub enum Outcome {
     Refused(String),
 }
 
-/// The next part of a listing.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Page {
-    /// Keys present, in the store's own order: stable, not that of the keys' bytes.
-    pub keys: Vec<Key>,
-    /// Things found that belong to no key (undecodable names, links that lead out), for people.
-    pub odd: Vec<String>,
-    /// Whether this was the last page.
-    pub last: bool,
-}
-
 /// A partition of a collection, as its owner knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Owned {
@@ -338,6 +324,12 @@ pub struct Displaced {
 pub trait Store: Send + Sync {
     /// The fingerprint the content will have once read back, or why the store can never hold it.
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp>;
+
+    /// Rows are of this schema from here on, both ways (read-10): the newest version's fields and those of
+    /// earlier ones, in the order they came, so that shorter rows are rows of an earlier time.
+    async fn know(&self, _collection: CollectionNo, _schema: &Arc<Schema>) -> Result<()> {
+        Ok(())
+    }
 
     /// Reads a key, and asks for the fate of `intent` in the same snapshot. `at.partition` is where
     /// intents of the key are looked for.
@@ -399,6 +391,11 @@ pub trait LogPlatform: Send + Sync {
 
     /// A writer.
     async fn rows(&self) -> Result<Box<dyn Rows>>;
+
+    /// The keys with the highest numbers in the ledger: no log this platform belongs to ends before them.
+    async fn ledger_tops(&self, _collection: CollectionNo, _limit: usize) -> Result<Vec<(Key, Seq)>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Where a collection lies on a platform, and what its records look like.
@@ -423,22 +420,16 @@ pub struct Place {
     pub partitions: u32,
 }
 
-/// Something `doctor` noticed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    /// The error code it would become, or a short name.
-    pub code: &'static str,
-    /// Whether it stops the work.
-    pub fatal: bool,
-    /// What was found and what to do.
-    pub text: String,
-}
-
 /// A configured platform.
 #[async_trait]
 pub trait Connector: Send + Sync {
     /// What is wrong, or will be: rights, versions, settings, clocks.
     async fn check(&self, scope: Option<&Scope>) -> Result<Vec<Finding>>;
+
+    /// Whether readers tell the forms of tables at their places; else a start takes them as they are.
+    fn tells_forms(&self) -> bool {
+        false
+    }
 
     /// The schema of a collection as the platform has it; `None` if it is not there (yet).
     async fn schema(&self, place: &Place) -> Result<Option<Schema>>;
@@ -450,6 +441,11 @@ pub trait Connector: Send + Sync {
     /// (a marker) must be found and is never made anew (agent-7).
     async fn reopen(&self, scope: &Scope) -> Result<Opened> {
         self.open(scope).await
+    }
+
+    /// Ties the dataset here to a log by its name; fails with `log_lost` if it is tied to another one.
+    async fn bind(&self, _scope: &Scope, _log: u128) -> Result<()> {
+        Ok(())
     }
 
     /// Removes what `open` made; the data stays (verb-9).

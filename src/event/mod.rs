@@ -22,16 +22,19 @@ pub mod ledger;
 pub mod record;
 pub mod truncate;
 
+pub mod dead;
+
 pub mod avro;
 
+pub use dead::{DeadLetter, Fate, Stage};
 pub use fingerprint::Fp;
 pub use key::Key;
 pub use ledger::{Intent, Landed, LedgerEntry, Token};
-pub use position::{Copying, Link, Position};
+pub use position::{Copying, Link, Position, Txn};
 pub use record::{
     Ack, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Join, Known, KnownRecord,
-    LedgerRecord, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side, Stamp,
-    StateRecord, Txn, Validity,
+    LedgerRecord, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side, Stamp, StateRecord,
+    Validity,
 };
 pub use row::Row;
 pub use schema::{Field, Schema, SchemaId, Type};

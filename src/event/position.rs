@@ -61,3 +61,12 @@ pub enum Copying {
     /// Finished.
     Done,
 }
+
+/// A change's place in its source transaction (read-4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Txn {
+    /// The transaction's id at the source.
+    pub id: u64,
+    /// Number of the change in it, from 0.
+    pub idx: u32,
+}

@@ -4,7 +4,7 @@ use super::Offset;
 use super::fingerprint::Fp;
 use super::key::Key;
 use super::ledger::LedgerEntry;
-use super::position::{Copying, Link, Position};
+use super::position::{Copying, Link, Position, Txn};
 use super::row::Row;
 use super::schema::{Schema, SchemaId};
 use super::truncate::Truncate;
@@ -51,15 +51,6 @@ pub enum Op {
     Delete,
     /// Found there: a copy (who-4), a repair (verb-3), an edit no log showed (sink-8).
     Read,
-}
-
-/// A change's place in its source transaction (read-4).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Txn {
-    /// The transaction's id at the source.
-    pub id: u64,
-    /// Number of the change in it, from 0.
-    pub idx: u32,
 }
 
 /// What a platform says happened to a record: in `.changes`.
@@ -425,4 +416,6 @@ pub enum Record {
     AgentMark(Box<AgentMark>),
     /// conflicts: the version that settled a conflict.
     Conflict(Arc<Canonical>),
+    /// dead: what could not be captured or applied.
+    Dead(Box<super::dead::DeadLetter>),
 }

@@ -2,9 +2,10 @@
 //! and what the reader knew of each at that place in the log, so that only what the source had seen is
 //! deleted for good. Fields only; no decision is made here.
 
+use super::fingerprint::Fp;
 use super::key::Key;
-use super::position::Position;
-use super::record::{Stamp, Txn};
+use super::position::{Position, Txn};
+use super::record::Stamp;
 use super::schema::SchemaId;
 use super::version::{Dot, Hlc, Seq, Vv};
 
@@ -39,4 +40,6 @@ pub struct Gone {
     pub base_seq: Seq,
     /// Whether that version was a deletion.
     pub base_tomb: bool,
+    /// Fingerprint of the row, as the source held it.
+    pub fp: Fp,
 }

@@ -41,7 +41,7 @@ impl Image {
                 (collection, key, if after.is_some() { Op::Put } else { Op::Delete }, after, fp)
             }
             Change::Observed { collection, key, image, fp } => (collection, key, Op::Read, image, fp),
-            Change::Ledger { .. } | Change::Truncate(_) => return None,
+            Change::Ledger { .. } | Change::Truncate(_) | Change::Unreadable(_) => return None,
         };
         Some(Image { collection, key, op, value, fp, at, time_ms })
     }

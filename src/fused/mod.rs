@@ -13,8 +13,8 @@ mod takeover;
 use crate::capture::Capture;
 use crate::capture::copy::Copier;
 use crate::capture::fold::View;
-use crate::connectors::contract::{Change, CollectionNo, Copied, LogPlatform, ReadBatch, Transaction};
-use crate::event::{Copying, Fp, Key, Offset, Position, ReaderMark, Record, Stamp};
+use crate::connectors::contract::{Change, CollectionNo, Copied, LogPlatform, ReadBatch, Transaction, Unreadable};
+use crate::event::{Copying, DeadLetter, Fp, Key, Offset, Position, ReaderMark, Record, Stamp};
 use crate::guard;
 use crate::resolve::Policy;
 use crate::runtime::error::{Error, Remedy, Result};
@@ -22,7 +22,7 @@ use crate::settle::Projection;
 use crate::topic::message::message;
 use crate::topic::name::Parts;
 use crate::topic::owner::Writer;
-use crate::topic::{Message, Typed};
+use crate::topic::{Message, Partition, Typed};
 use futures_util::future::select_all;
 use lane::{Image, Lane};
 use std::collections::{HashMap, HashSet};
@@ -76,6 +76,8 @@ pub struct Direct<'a> {
     views: HashMap<CollectionNo, View>,
     /// The id of the newest version made; unique per append attempt.
     id: u64,
+    /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
+    letters: Vec<(Partition, DeadLetter)>,
     through: Position,
     marked: Position,
     marked_ms: u64,
@@ -136,9 +138,10 @@ impl<'a> Direct<'a> {
     /// Settles what the source returned; on its way to D when this returns.
     pub async fn publish(&mut self, batch: ReadBatch) -> Result<()> {
         let now_ms = self.capture().clock.now_ms();
-        let (mut changes, mut versions) = (0, 0);
+        let (mut changes, mut versions, mut bytes) = (0, 0, 0);
         for transaction in batch.transactions {
             changes += transaction.changes.len();
+            bytes += transaction.changes.iter().map(Change::size).sum::<usize>();
             match self.transaction(transaction, now_ms).await {
                 Ok(made) => versions += made,
                 Err(stopped) => {
@@ -150,6 +153,7 @@ impl<'a> Direct<'a> {
             }
         }
         self.through = self.through.max(batch.through);
+        self.capture().progress.captured_bytes(bytes);
         self.capture().progress.captured(changes, versions, self.through.commit, now_ms);
         self.lanes.iter_mut().for_each(Writing::send);
         Ok(())
@@ -166,6 +170,11 @@ impl<'a> Direct<'a> {
             let at = Position::new(commit, first + number as u64);
             if let Change::Truncate(collection) = change {
                 versions += self.truncated(collection, at, time_ms, now_ms).await?;
+                continue;
+            }
+            if let Change::Unreadable(found) = &change {
+                // P8: nobody publishes a bent value; what it replaces in the same transaction tells the key.
+                self.letters.extend((!found.replaced).then(|| self.capture().letter_of(found, at)).flatten());
                 continue;
             }
             let Some(mut image) = Image::of(change, at, time_ms) else { continue };
@@ -286,6 +295,7 @@ impl<'a> Direct<'a> {
             self.settle_all().await?;
             self.reassert().await?;
         }
+        self.capture().send_letters(&mut self.letters).await?;
         self.mark().await?;
         Ok(Some(self.marked))
     }
@@ -338,6 +348,7 @@ impl Copier for Direct<'_> {
     fn publish_copied(&mut self, rows: Vec<Copied>, at: Position) -> Result<()> {
         let now_ms = self.capture().clock.now_ms();
         let (found, mut versions) = (rows.len(), 0);
+        self.capture().progress.captured_bytes(rows.iter().map(|row| row.key.0.len() + row.row.size()).sum());
         for row in rows {
             let shown = self.shown.get(&(row.collection, row.key.clone()));
             if guard!("fused-who-5", shown.is_some_and(|(pos, fp)| *pos > at || *fp == row.fp)) {
@@ -353,6 +364,10 @@ impl Copier for Direct<'_> {
         self.capture().progress.captured(found, versions, self.through.commit, now_ms);
         self.lanes.iter_mut().for_each(Writing::send);
         Ok(())
+    }
+
+    fn keep(&mut self, found: &Unreadable, at: Position) {
+        self.letters.extend(self.capture().letter_of(found, at));
     }
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {

@@ -181,6 +181,7 @@ impl Fused {
             shown,
             truncated: HashMap::new(),
             views: HashMap::new(),
+            letters: Vec::new(),
             id: u64::try_from(stamp.owner & u128::from(u64::MAX)).unwrap_or_default(),
             through,
             marked: through,

@@ -7,7 +7,8 @@ use super::mode::{Mode, mode};
 use super::roster::Roster;
 use crate::config::{self, Bootstrap, Collection, SchemaChanges};
 use crate::connectors::contract::{Capture, Connector, Place, Scope};
-use crate::event::{self, ActorId, PlatformNo, Schema};
+use crate::event::lineage::{self, Step, Taken};
+use crate::event::{self, ActorId, PlatformNo, Position, Schema, SchemaId};
 use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
 use crate::topic::lineages::Lineages;
@@ -93,6 +94,18 @@ pub fn scope(dataset: &config::Dataset, platform: &str) -> Scope {
     Scope { dataset: dataset.name.clone(), collections: dataset.collections.iter().map(place).collect() }
 }
 
+/// Where a dataset lies on a platform, with the schemas `run` would take: as configured, else as
+/// another platform has them, if it can be asked.
+pub async fn known_scope(dataset: &config::Dataset, platform: &str, members: &[Member]) -> Scope {
+    let mut known = scope(dataset, platform);
+    for (place, collection) in known.collections.iter_mut().zip(&dataset.collections) {
+        if place.schema.is_none() {
+            place.schema = schema(dataset, collection, members).await.ok().map(|(schema, _)| Arc::new(schema));
+        }
+    }
+    known
+}
+
 /// Makes a dataset ready. Idempotent; a new node finds what an earlier one made.
 ///
 /// # Errors
@@ -146,10 +159,7 @@ async fn versions(
         None => {
             let steps = lineages.steps(number).await?;
             match steps.last().filter(|newest| newest.by != ActorId::RESOLVER) {
-                Some(newest) => {
-                    lineages.prepare(number, &newest.schema).await?;
-                    steps
-                }
+                Some(_) => at_start(lineages, number, config, collection, members, actors, steps).await?,
                 None => {
                     let (schema, of) = schema(config, collection, members).await?;
                     lineages.set(number, &schema, actors.get(of).copied().unwrap_or_default()).await?
@@ -176,15 +186,41 @@ async fn seats(
     let priority: Vec<PlatformNo> =
         config.priority.iter().filter_map(|name| numbers.get(name.as_str()).copied()).collect();
     let bootstrap = match config.bootstrap {
-        Bootstrap::SourceWins => {
+        // Who asks is asked about the writes, not about what wins.
+        Bootstrap::SourceWins | Bootstrap::Ask => {
             event::Bootstrap::Source(numbers.get(config.source.as_str()).copied().unwrap_or_default())
         }
         Bootstrap::LatestWins => event::Bootstrap::Latest,
-        // `readiness` refuses it.
-        Bootstrap::Ask => return Err(Error::new(Code::ConfigUnsupported, "`bootstrap: ask` cannot be run yet")),
     };
     let rules = roster.rules(&config.name, &priority, bootstrap).await?;
     Ok((actors, rules))
+}
+
+/// A source that does not tell of its table's changes while it runs is looked at when it starts.
+async fn at_start(
+    lineages: &Kept,
+    number: u16,
+    config: &config::Dataset,
+    collection: &Collection,
+    members: &[Member],
+    actors: &[ActorId],
+    steps: Vec<Step>,
+) -> Result<Vec<Step>> {
+    let (Some(source), Some(&me), Some(first)) = (members.first(), actors.first(), steps.first()) else {
+        return Ok(steps);
+    };
+    if source.connector.tells_forms() || first.by != me {
+        return Ok(steps);
+    }
+    let place = place(config, collection, &source.name, None);
+    let Some(form) = source.connector.schema(&place).await? else { return Ok(steps) };
+    match lineage::take(&steps, me, Position::end_of(u64::MAX), None, &keyed(form, collection)?)? {
+        Taken::As(_) => Ok(steps),
+        Taken::New(schema) => {
+            let newest = steps.last().map_or(SchemaId(0), |step| step.schema.id);
+            lineages.add(number, newest, &schema, me, Position::START).await
+        }
+    }
 }
 
 /// The schema of a collection as the source has it, else as another platform has it, and whose it is.
@@ -217,7 +253,7 @@ fn keyed(mut schema: Schema, collection: &Collection) -> Result<Schema> {
 async fn create(log: &Opened, topics: &Topics, members: &[Member], compression: Compression) -> Result<()> {
     let ledgers = members.iter().map(|member| topics.ledger(&member.name, 0));
     let compacted = [topics.state(0), topics.conflicts(0)].into_iter().chain(ledgers);
-    let kept = [topics.dataset(0), topics.changes(0)];
+    let kept = [topics.dataset(0), topics.changes(0), topics.dead(0)];
     let specs = kept.map(|at| (at, Cleanup::Keep)).into_iter().chain(compacted.map(|at| (at, Cleanup::Compact)));
     for (Partition { topic, .. }, cleanup) in specs {
         let partitions = topics.partitions;

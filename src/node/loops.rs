@@ -3,11 +3,14 @@
 //! its own: one that stops leaves the others running.
 
 use super::board::{Board, Post, Work};
+use super::control::Control;
 use super::dataset::{Dataset, Member, Ready, place};
+use super::gate::{Gate, Valve};
 use super::hints::Fanout;
 use super::log::Opened as OpenLog;
 use super::mode::Mode;
 use super::tasks::Tasks;
+use super::verify;
 use crate::agent::{Agent, Part, Timing};
 use crate::apply::{ReaderTopics, Sink};
 use crate::capture::truncate::Limit;
@@ -17,6 +20,7 @@ use crate::connectors::contract::{self, BatchLimit, CollectionNo, LogPlatform, O
 use crate::event::{ActorId, Key};
 use crate::flow;
 use crate::fused::Fused;
+use crate::govern::{Allowed, Policy};
 use crate::resolve::policy::LastWriter;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
@@ -57,6 +61,9 @@ pub(super) struct Loops {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Arc<Board>,
     pub(super) tasks: Tasks,
+    pub(super) control: Control,
+    pub(super) config: Arc<config::Config>,
+    pub(super) policy: &'static dyn Policy,
 }
 
 impl Loops {
@@ -101,7 +108,7 @@ impl Loops {
         let name: Arc<str> = dataset.config.name.as_str().into();
         for ready in dataset.collections.iter().filter(|_| dataset.mode == Mode::Separate) {
             for index in 0..ready.topics.partitions {
-                self.resolver(&name, ready, index, limit(dataset));
+                self.resolver(dataset, &name, ready, index);
             }
         }
         for (member, actor) in dataset.members.iter().zip(&dataset.actors) {
@@ -116,7 +123,18 @@ impl Loops {
         }
     }
 
-    fn resolver(&self, name: &Arc<str>, ready: &Ready, index: u32, limit: BatchLimit) {
+    /// The gate of a loop of a collection.
+    fn valve(&self, dataset: &Dataset, ready: &Ready, only_writes: bool) -> Valve {
+        let config = &dataset.config;
+        let of = dataset.collections.iter().position(|other| other.topics == ready.topics);
+        let collection = of.and_then(|at| config.collections.get(at)).map(|c| c.name.clone()).unwrap_or_default();
+        let asks = config.bootstrap == config::Bootstrap::Ask;
+        let said = self.control.said.subscribe();
+        Valve { dataset: config.name.as_str().into(), collection, asks, only_writes, said }
+    }
+
+    fn resolver(&self, dataset: &Dataset, name: &Arc<str>, ready: &Ready, index: u32) {
+        let (valve, limit) = (self.valve(dataset, ready, false), limit(dataset));
         let post = self.post(name, &"".into(), Work::Resolve, Some(ready.topics.changes(index)));
         let resolver = Resolver {
             log: self.typed(),
@@ -128,7 +146,8 @@ impl Loops {
             progress: post.progress.clone(),
         };
         let loops = self.clone();
-        self.tasks.spawn(async move { loops.tend(post, || flow::resolve(&resolver, limit)).await });
+        let resolve = async move { loops.tend_gated(valve, post, |_| flow::resolve(&resolver, limit)).await };
+        self.tasks.spawn(resolve);
     }
 }
 
@@ -213,11 +232,25 @@ impl Platform {
             }
         }
         let connector = &self.member.connector;
-        if known { connector.reopen(&scope).await } else { connector.open(&scope).await }
+        let opened = if known { connector.reopen(&scope).await } else { connector.open(&scope).await }?;
+        // Whose log was lost is told before anything is read or written there.
+        if let Opened::Log(platform) = &opened {
+            verify::same_log(&self.loops.log, &**platform, numbered(&self.dataset)).await?;
+        }
+        let name = self.loops.control.roster.lock().await.identity();
+        connector.bind(&scope, name.unwrap_or_default()).await?;
+        Ok(opened)
     }
 
     fn post(&self, work: Work, input: Option<Partition>) -> Arc<Post> {
         self.loops.post(&self.name, &self.member.name, work, input)
+    }
+
+    /// The policy, asked about this platform before each write.
+    fn allowed(&self) -> Allowed {
+        let (config, policy, name) = (self.loops.config.clone(), self.loops.policy, self.member.name.clone());
+        let dataset = self.dataset.config.clone();
+        Arc::new(move || super::allowed(&config, &dataset, policy, Some(&name)))
     }
 
     fn ledger(&self, ready: &Ready, index: u32) -> Partition {
@@ -319,17 +352,21 @@ impl Platform {
             reader: self.member.part.proposes.then_some(reader),
             retry_every_ms: RETRY_EVERY_MS,
             pending_max: PENDING_MAX,
+            dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
+            orders: post.orders.clone(),
+            allowed: self.allowed(),
             progress: post.progress.clone(),
         };
+        let valve = self.loops.valve(&self.dataset, ready, true);
         // A new incarnation begins anew.
         let group = format!("{}.sink.{}.{}.{}", self.loops.log.prefix, self.name, self.member.name, self.actor);
         let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
         self.loops.tasks.spawn(async move {
-            let attempt = || async {
+            let attempt = |_| async {
                 let member = sink.log.join(&group, std::slice::from_ref(&dataset.topic)).await?;
                 flow::apply(&sink, &*platform, &*member, limit).await
             };
-            loops.tend(post, attempt).await;
+            loops.tend_gated(valve, post, attempt).await;
         });
     }
 
@@ -362,29 +399,49 @@ impl Platform {
     }
 
     fn agent(&self, store: Arc<dyn contract::Store>, collection: CollectionNo, ready: &Ready, index: u32) {
+        let post = self.post(Work::Agent, Some(ready.topics.dataset(index)));
+        let (valve, limit) = (self.loops.valve(&self.dataset, ready, false), limit(&self.dataset));
+        let (platform, ready, told) = (self.clone(), ready.clone(), post.clone());
+        let attempt = move |gate| {
+            let agent = platform.agent_of(store.clone(), collection, &ready, index, &told, gate);
+            async move { flow::agent(&agent, limit).await }
+        };
+        let loops = self.loops.clone();
+        self.loops.tasks.spawn(async move { loops.tend_gated(valve, post, attempt).await });
+    }
+
+    fn agent_of(
+        &self,
+        store: Arc<dyn contract::Store>,
+        collection: CollectionNo,
+        ready: &Ready,
+        index: u32,
+        post: &Post,
+        gate: Gate,
+    ) -> Agent {
         let topics = ready.topics.clone();
-        let dataset = topics.dataset(index);
-        let post = self.post(Work::Agent, Some(dataset.clone()));
         let config::Part { proposes, receives, .. } = self.member.part;
-        let agent = Agent {
+        Agent {
             log: self.loops.typed(),
             clock: self.loops.clock.clone(),
             store,
             me: self.actor,
             collection,
-            schema: ready.schema.id,
+            lineages: self.dataset.lineages.clone(),
             index,
             changes: topics.changes(index),
-            dataset,
+            dataset: topics.dataset(index),
             ledger: self.ledger(ready, index),
             owns: Arc::new(move |key| topics.of(key) == index),
             timing: TIMING,
             batch_max: AGENT_BATCH_MAX,
             replay: false,
-            part: Part { proposes, receives },
+            // who-4: it tells what is there, and writes nothing.
+            part: Part { proposes, receives: receives && gate == Gate::Open },
+            dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
+            orders: post.orders.clone(),
+            allowed: self.allowed(),
             progress: post.progress.clone(),
-        };
-        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
-        self.loops.tasks.spawn(async move { loops.tend(post, || flow::agent(&agent, limit)).await });
+        }
     }
 }

@@ -58,3 +58,67 @@ impl Gap {
         same_owner && claim::newest(changes, actor) < self.missing
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Claim, Dot, Hlc, PlatformNo, Position, Truncate, Txn};
+
+    const ACTOR: ActorId = ActorId::new(PlatformNo(3), 1);
+
+    fn claimed(changes: &mut Validity, epoch: u64) {
+        let stamp = Stamp { epoch, owner: u128::from(epoch) };
+        claim::admit(changes, &Record::Claim(Claim { role: Role::Writer(PlatformNo(3)), stamp }));
+    }
+
+    fn change(epoch: u64, ctr: u64) -> Record {
+        Record::Truncate(Box::new(Truncate {
+            stamp: Stamp { epoch, owner: u128::from(epoch) },
+            dot: Dot { actor: ACTOR, ctr },
+            ts: Hlc::default(),
+            schema: Default::default(),
+            txn: Txn { id: 0, idx: 0 },
+            src_pos: Position::START,
+            gone: Vec::new(),
+        }))
+    }
+
+    fn take(gaps: &mut Gaps, changes: &mut Validity, record: &Record, now_ms: u64) {
+        gaps.note(changes, record, now_ms);
+        claim::admit(changes, record);
+    }
+
+    /// resolve-5
+    #[test]
+    fn a_change_that_stays_away_stops_the_partition_and_names_itself() {
+        let (mut gaps, mut changes) = (Gaps::default(), Validity::default());
+        claimed(&mut changes, 1);
+        take(&mut gaps, &mut changes, &change(1, 1), 100);
+        assert_eq!(gaps.due_ms(60), u64::MAX);
+        take(&mut gaps, &mut changes, &change(1, 3), 200);
+        take(&mut gaps, &mut changes, &change(1, 4), 230);
+        assert_eq!(gaps.due_ms(60), 260, "from the first sight on");
+        gaps.postpone(300);
+        assert_eq!(gaps.due_ms(60), 360);
+        let error = gaps.check(&changes, &Partition::new("c", 0)).unwrap_err();
+        assert_eq!(error.code, Code::ProposalsMissing);
+        assert!(error.to_string().contains("missing change 2"), "{error}");
+    }
+
+    /// resolve-5: the next owner counts on from what is there.
+    #[test]
+    fn a_gap_is_closed_by_the_missing_change_or_by_a_takeover_and_old_owners_open_none() {
+        let at = Partition::new("c", 0);
+        let (mut gaps, mut changes) = (Gaps::default(), Validity::default());
+        claimed(&mut changes, 1);
+        take(&mut gaps, &mut changes, &change(1, 2), 200);
+        take(&mut gaps, &mut changes, &change(1, 1), 210);
+        assert!(gaps.check(&changes, &at).is_ok());
+        take(&mut gaps, &mut changes, &change(1, 3), 220);
+        assert_eq!(gaps.due_ms(0), 220);
+        claimed(&mut changes, 2);
+        assert!(gaps.check(&changes, &at).is_ok());
+        take(&mut gaps, &mut changes, &change(1, 9), 230);
+        assert_eq!(gaps.due_ms(0), u64::MAX);
+    }
+}

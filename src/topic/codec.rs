@@ -63,6 +63,12 @@ impl Coded {
         self.forms().row(id).ok_or_else(|| Error::new(Code::RecordUndecodable, problem).at("schema", id.0))
     }
 
+    /// The schema that records of `topic` (`<c>`) are written under; `None` before `prepare`.
+    #[must_use]
+    pub fn current(&self, topic: &str) -> Option<Arc<Schema>> {
+        self.shared.collections.read().get(topic).map(|collection| collection.row.clone())
+    }
+
     fn forms(&self) -> &Arc<Forms> {
         self.shared.schemas.forms()
     }

@@ -40,6 +40,7 @@ fn key_of(record: &Record) -> Bytes {
         Record::AgentMark(m) => numbered(b'a', m.rev, m.stamp),
         // Two resolvers settle the same conflict in the same seq or one of them is void.
         Record::Conflict(c) => keyed(b'x', &Key::default(), c.seq, Stamp::default()),
+        Record::Dead(d) => keyed(b'd', &d.key, d.offset.unwrap_or(d.pos.commit), Stamp::default()),
     }
 }
 

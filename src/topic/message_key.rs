@@ -27,6 +27,7 @@ pub fn message_key(record: &Record) -> Bytes {
         }
         // A projection of valid records only: duplicates are equal and collapse (resolve-4).
         Record::Conflict(canonical) => tagged(b'X', Some(&canonical.key), &[canonical.seq], None),
+        Record::Dead(letter) => tagged(b'D', Some(&letter.key), &[letter.pos.commit, letter.pos.ordinal], None),
     }
 }
 
@@ -79,7 +80,7 @@ mod tests {
         fn kinds_never_share_a_key(seed in any::<u64>(), a in 4..11usize, b in 4..11usize) {
             let (one, other) = (message_key(&record(seed, a)), message_key(&record(seed, b)));
             prop_assert_eq!(one.first() == other.first(), a == b);
-            prop_assert_eq!(Kind::ALL.len(), 12);
+            prop_assert_eq!(Kind::ALL.len(), 13);
         }
     }
 

@@ -7,6 +7,7 @@
 //! and Kafka, typed records for the stages; `codec` joins the two.
 
 pub mod claim;
+pub mod letters;
 pub mod message;
 pub mod message_key;
 pub mod name;

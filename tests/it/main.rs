@@ -7,9 +7,14 @@
 )]
 
 mod fused;
+mod governed;
+mod held;
 mod journal;
 mod killed;
+mod letters;
+mod lost;
 mod node;
 mod process;
+mod reference;
 mod verbs;
 mod world;

@@ -251,7 +251,8 @@ fn proposal(schema: &Schema, key: &Key, stamp: Stamp) -> Proposal {
 }
 
 fn truncate(schema: &Schema, key: &Key, stamp: Stamp) -> Truncate {
-    let gone = Gone { key: key.clone(), ctx: [dot(1, 1)].into_iter().collect(), base_seq: 4, base_tomb: false };
+    let gone =
+        Gone { key: key.clone(), ctx: [dot(1, 1)].into_iter().collect(), base_seq: 4, base_tomb: false, fp: fp(8) };
     Truncate {
         stamp,
         dot: dot(2, 4),
@@ -319,7 +320,20 @@ fn records(schema: &Arc<Schema>) -> Vec<Record> {
         Record::ReaderMark(Box::new(reader)),
         Record::Ledger(Box::new(LedgerRecord { stamp, key: key.clone(), rev: 2, entry: entry(schema), canon: link })),
         Record::AgentMark(Box::new(AgentMark { stamp, cpos: 13, ctr: 3, rev: 2, canon: link })),
-        Record::Conflict(head),
+        Record::Conflict(head.clone()),
         Record::Truncate(Box::new(truncate(schema, &key, stamp))),
+        Record::Dead(Box::new(DeadLetter {
+            id: stamp.owner,
+            fate: Fate::Open,
+            stage: Stage::Apply,
+            by: dot(2, 3).actor,
+            key: head.key.clone(),
+            code: "constraint_violated".into(),
+            why: "a name is there already".into(),
+            pos: Position::new(8, 1),
+            offset: Some(12),
+            version: Some(head),
+            native: Some("{}".into()),
+        })),
     ]
 }

@@ -18,6 +18,8 @@ mod kafka;
 mod postgres;
 #[path = "../it/process.rs"]
 mod process;
+mod schema;
+mod truncate;
 
 use driftless::runtime::clock::{Clock, SystemClock};
 use files::Directory;

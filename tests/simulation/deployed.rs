@@ -122,6 +122,9 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         }),
         retry_every_ms: 10,
         pending_max: 3,
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }
@@ -136,7 +139,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         store: store.clone(),
         me: this.actor,
         collection: 0,
-        schema: schema().id,
+        lineages: env.lineages.clone(),
         index: partition,
         owns: Arc::new(move |key| topics.of(key) == partition),
         changes: env.topics.changes(partition),
@@ -146,6 +149,9 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         batch_max: 4,
         replay: start == Start::Replay,
         part: Part { proposes: !env.fused, receives: true },
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }
@@ -211,6 +217,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("sink-3", Expect::Caught, &[]),
     mutant("sink-3-newest", Expect::Caught, &[]),
     mutant("sink-4", Expect::Caught, &["2 log, storm"]),
+    mutant("sink-7", Expect::Caught, &[]),
     mutant("sink-8", Expect::Caught, &[]),
     mutant("read-1", Expect::Caught, &[]),
     mutant("read-1-join", Expect::Caught, &[]),
@@ -231,16 +238,25 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("claim-7", Expect::Caught, &[]),
     // read-9
     mutant("read-9", Expect::Caught, &[]),
+    mutant("read-9-adopted", Expect::Caught, &["2 log, truncates, heavy faults"]),
+    mutant("read-9-given", Expect::Caught, &["2 log, truncates, heavy faults"]),
     // resolve-10
     mutant("resolve-10", Expect::Caught, &[]),
     mutant("group-last", Expect::Caught, &[]),
+    mutant("reread-first", Expect::Caught, &[]),
     mutant("whole-groups", Expect::Caught, &["2 log, truncates, heavy faults"]),
     mutant("agent-2", Expect::Caught, &[]),
     mutant("agent-4", Expect::Caught, &[]),
     mutant("agent-8", Expect::Caught, &[]),
+    mutant("agent-10", Expect::Caught, &[]),
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
+    // read-10: content counts under the schema it was given in …
+    mutant("read-10", Expect::Caught, &[]),
+    mutant("read-10-seen", Expect::Caught, &[]),
+    // … and a schema stands in C before its first user.
+    mutant("schema-first", Expect::Caught, &[]),
     // read-2: what rows contain must be in the log behind the first position
     mutant(
         "as-of-the-mark",

@@ -392,7 +392,8 @@ impl Gen {
                 canon: self.link(),
             })),
             10 => Record::Conflict(self.canonical(known)),
-            _ => self.truncate(stamp),
+            11 => self.truncate(stamp),
+            _ => Record::Dead(Box::new(self.dead(known))),
         }
     }
 }

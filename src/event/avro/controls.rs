@@ -4,7 +4,7 @@ use super::wire::{Broken, Input, Out, Wire, put_len, record};
 use crate::event::{Bootstrap, Control, Copying, Gone, PlatformNo, Rules, Schema, SchemaId, Truncate};
 use std::sync::Arc;
 
-record!(Gone { key, ctx, base_seq, base_tomb });
+record!(Gone { key, ctx, base_seq, base_tomb, fp });
 record!(Truncate { stamp, dot, ts, schema, txn, src_pos, gone });
 
 /// What decides a first meeting, and the platform whose copy wins; 0 if none does.

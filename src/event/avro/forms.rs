@@ -74,6 +74,8 @@ kinds! {
     Conflict "Settled" "conflict",
     /// `Record::Truncate`.
     Truncate "Truncate" "truncate",
+    /// `Record::Dead`.
+    Dead "Dead" "dead",
 }
 
 /// The newest version of the records' schemas; the one written here.
@@ -84,7 +86,7 @@ impl Kind {
     const fn rows(self) -> Option<Shape> {
         match self {
             Kind::Proposal => Some(Shape::Image),
-            Kind::Canonical | Kind::State | Kind::Conflict => Some(Shape::Row),
+            Kind::Canonical | Kind::State | Kind::Conflict | Kind::Dead => Some(Shape::Row),
             _ => None,
         }
     }

@@ -68,6 +68,7 @@ pub const fn kind_of(record: &Record) -> Kind {
         Record::Ledger(_) => Kind::Ledger,
         Record::AgentMark(_) => Kind::AgentMark,
         Record::Conflict(_) => Kind::Conflict,
+        Record::Dead(_) => Kind::Dead,
     }
 }
 
@@ -79,6 +80,7 @@ pub fn schema_of(record: &Record) -> Option<SchemaId> {
         Record::Proposal(p) => (p.value.is_some() || p.before.is_some()).then_some(p.schema),
         Record::Canonical(c) | Record::Conflict(c) => c.after.is_some().then_some(c.schema),
         Record::State(s) => s.head.after.is_some().then_some(s.head.schema),
+        Record::Dead(d) => d.version.as_ref().and_then(|v| v.after.is_some().then_some(v.schema)),
         _ => None,
     }
 }
@@ -117,6 +119,7 @@ fn put_record(record: &Record, out: &mut Out<'_>) {
         Record::ReaderMark(mark) => mark.put(out),
         Record::Ledger(ledger) => ledger.put(out),
         Record::AgentMark(mark) => mark.put(out),
+        Record::Dead(letter) => letter.put(out),
     }
 }
 
@@ -153,6 +156,7 @@ fn take_record(kind: Kind, input: &mut Input<'_>) -> Result<Record, Broken> {
         Kind::Ledger => Record::Ledger(Wire::take(input)?),
         Kind::AgentMark => Record::AgentMark(Wire::take(input)?),
         Kind::Conflict => Record::Conflict(Wire::take(input)?),
+        Kind::Dead => Record::Dead(Wire::take(input)?),
     })
 }
 

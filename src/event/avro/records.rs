@@ -4,9 +4,9 @@
 use super::value::{put_image, put_row, take_image, take_row};
 use super::wire::{Broken, Input, Out, Wire, put_counted, put_items, put_len, record, symbols};
 use crate::event::{
-    ActorId, AgentMark, Canonical, Cause, Claim, Conflict, ControlInput, Dot, Fp, Hlc, Intent, Join, Key, Known,
-    KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position, Proposal, ReaderMark,
-    ResolverMark, Role, Row, Rules, SchemaId, Side, Stamp, StateRecord, Token, Txn, Validity, Vv,
+    ActorId, AgentMark, Canonical, Cause, Claim, Conflict, ControlInput, DeadLetter, Dot, Fate, Fp, Hlc, Intent, Join,
+    Key, Known, KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position, Proposal,
+    ReaderMark, ResolverMark, Role, Row, Rules, SchemaId, Side, Stage, Stamp, StateRecord, Token, Txn, Validity, Vv,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,7 +73,10 @@ record!(AgentMark { stamp, cpos, ctr, rev, canon });
 record!(StateRecord { stamp, head });
 record!(Validity { owners: owners, last: dots, commands: ids, tip: tip });
 record!(ResolverMark { stamp, number, link, c_off, changes, rctr, rules, schemas });
+record!(DeadLetter { id, fate, stage, by, key, code, why, pos, offset, version, native });
 
+symbols!(Fate { Open, Retried, Discarded });
+symbols!(Stage { Capture, Apply });
 symbols!(Op { Put, Delete, Read });
 symbols!(Cause { FastForward, Join, Merge });
 symbols!(Loser { Head, Proposal, Neither });

@@ -269,10 +269,22 @@ impl Simulation<'_> {
         }
     }
 
+    /// Somebody changes the first platform's table now and then (read-10).
+    pub(super) fn app_alter(&mut self) {
+        if let Some(Site::Log(store)) = self.sites.first()
+            && self.rng.chance(self.config.alters)
+            && store.app_alter()
+        {
+            trace!(self.shared, "application changes the table of 0");
+            self.shared.count(Count::Altered);
+        }
+    }
+
     pub(super) fn app_transaction(&mut self) {
         if self.config.fused && self.rng.chance(300) {
             return self.app_touch();
         }
+        self.app_alter();
         let key = key(self.rng.below(self.config.keys));
         if let Site::Log(store) = &self.sites[self.rng.below(self.sites.len())] {
             match self.rng.below(5) {

@@ -239,6 +239,7 @@ async fn a_snapshot_and_the_log_behind_it_are_the_table() {
     assert_eq!(fold, now);
 }
 
+/// who-6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_copy_goes_on_behind_the_last_key() {
     let db = Db::new("CREATE TABLE item (a text, b int, v text, PRIMARY KEY (a, b)); INSERT INTO item SELECT chr(97 + i % 3), i, 'v' FROM generate_series(1, 300) i").await;
