@@ -143,7 +143,6 @@ impl<'a> Direct<'a> {
         for transaction in batch.transactions {
             changes += transaction.changes.len();
             bytes += transaction.changes.iter().map(Change::size).sum::<usize>();
-            self.letters.keep_all(&self.fused.reader, &transaction);
             match self.transaction(transaction, now_ms).await {
                 Ok(made) => versions += made,
                 Err(stopped) => {
@@ -172,6 +171,13 @@ impl<'a> Direct<'a> {
             let at = Position::new(commit, first + number as u64);
             if let Change::Truncate(collection) = change {
                 versions += self.truncated(collection, at, time_ms, now_ms).await?;
+                continue;
+            }
+            if let Change::Unreadable(found) = &change {
+                // P8: nobody publishes a bent value; what it replaces in the same transaction tells the key.
+                if !found.replaced {
+                    self.letters.keep(&self.fused.reader, found, at);
+                }
                 continue;
             }
             let Some(mut image) = Image::of(change, at, time_ms) else { continue };

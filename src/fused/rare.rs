@@ -100,6 +100,8 @@ impl Direct<'_> {
             writing.settle().await?;
         }
         let heads = Heads::read(&*self.fused.reader.log, parts, None).await?;
+        // They may hold what another owner made meanwhile: then this one is fenced (claim-2).
+        writing.writer.look_behind().await?;
         writing.lane.learn_heads(heads.newest);
         Ok(())
     }
