@@ -69,7 +69,7 @@ async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit) ->
                     reader.release(durable).await?;
                 }
             }
-            batch = reader.next(limit).fuse() => owned.publish(&batch?),
+            batch = reader.next(limit).fuse() => owned.publish(&batch?)?,
             () = ready_if(copying).fuse() => {}
         }
     }

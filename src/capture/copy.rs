@@ -50,18 +50,20 @@ impl Copy {
             return Ok(finished);
         };
         let through = rows.last().map(|row| Copying::Through(row.key.clone()));
-        owned.publish_copied(&rows, self.snapshot.position());
+        owned.publish_copied(&rows, self.snapshot.position())?;
         through.into_iter().for_each(|through| owned.note(self.collection, through));
         Ok(false)
     }
 }
 
 impl Owned<'_> {
-    fn publish_copied(&mut self, rows: &[Copied], at: Position) {
+    fn publish_copied(&mut self, rows: &[Copied], at: Position) -> Result<()> {
+        self.rows.fetch_for(&mut self.fold, rows.iter().map(|row| (row.collection, &row.key)))?;
         let now_ms = self.capture.clock.now_ms();
         let proposals = self.fold.copied(rows, at, now_ms, self.stamp);
         self.capture.progress.captured(rows.len(), proposals.len(), self.through.commit, now_ms);
         self.send(proposals);
+        Ok(())
     }
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {

@@ -7,6 +7,7 @@ use crate::event::{
     ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Row, Schema, Stamp, Txn,
 };
 use crate::guard;
+use crate::state::view::{Noted, View, Weigh};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -16,6 +17,22 @@ pub const CLOCK_AHEAD_MAX_MS: u64 = 500;
 /// Which lane (partition of a collection) a key belongs to.
 pub type LaneOf = Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>;
 
+/// RS of a row, and where L says so.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RowState {
+    /// What the row contains.
+    pub known: Known,
+    /// Its newest record in L; `None` if it has none yet.
+    pub noted: Option<Noted>,
+}
+
+impl Weigh for RowState {
+    fn weight(&self) -> usize {
+        // A vector of many actors lies outside.
+        self.known.vv.iter().count().saturating_sub(4) * 16
+    }
+}
+
 /// What the reader knows at its place in the log.
 pub struct Fold {
     /// Whose changes these are.
@@ -24,8 +41,8 @@ pub struct Fold {
     pub schemas: Vec<Arc<Schema>>,
     /// The partition (of all collections' partitions) each key belongs to.
     pub partition_of: LaneOf,
-    /// RS: what each row contains, per collection.
-    pub known: HashMap<(CollectionNo, Key), Known>,
+    /// RS: what each row contains, per collection, of those that were fetched for what comes next.
+    pub rows: Vec<View<RowState>>,
     /// Newest counter used, per partition.
     pub ctr: Vec<Ctr>,
     /// Newest position published, per partition.
@@ -53,6 +70,10 @@ impl Fold {
     #[must_use]
     pub fn rereading(&self, through: Position) -> bool {
         self.lastpos.iter().any(|last| through < *last)
+    }
+
+    fn known(&self, collection: CollectionNo, key: &Key) -> Option<&Known> {
+        self.rows.get(usize::from(collection))?.get(key).map(|row| &row.known)
     }
 
     /// Folds a transaction; returns what is to be published, in order.
@@ -87,8 +108,8 @@ impl Fold {
             }
             // The sink put it into the log before it could know that the reader had told of it: the first copy
             // did, or an earlier change (who-5).
-            let told = image.op == Op::Read
-                && self.known.get(&(image.collection, image.key.clone())).is_some_and(|k| k.fp == image.fp);
+            let told =
+                image.op == Op::Read && self.known(image.collection, image.key).is_some_and(|k| k.fp == image.fp);
             if guard!("sink-8-told", told) {
                 continue;
             }
@@ -103,7 +124,7 @@ impl Fold {
         self.pass_copies(|copied| copied <= at);
         let mut proposals = Vec::new();
         for row in rows {
-            let known = self.known.get(&(row.collection, row.key.clone()));
+            let known = self.known(row.collection, &row.key);
             if guard!("who-5", known.is_some_and(|k| k.pos > at || k.fp == row.fp)) {
                 continue;
             }
@@ -123,11 +144,10 @@ impl Fold {
     /// The sink put a canonical version there: the row contains what the ledger row says, and my own
     /// newest change; without the join my next write would conflict with my own last one (read-1).
     fn sink_wrote(&mut self, collection: CollectionNo, key: &Key, entry: &LedgerEntry, at: Position) {
-        let known = self.known.entry((collection, key.clone())).or_default();
-        let mine = Dot { actor: self.me, ctr: known.vv.get(self.me) };
+        let mine = Dot { actor: self.me, ctr: self.known(collection, key).map_or(0, |known| known.vv.get(self.me)) };
         let vv = if guard!("read-1-join", true) { entry.vv.with(mine) } else { entry.vv.clone() };
-        *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp: entry.fp, ts: entry.ts, pos: at };
-        self.moved.insert((collection, key.clone()));
+        let known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp: entry.fp, ts: entry.ts, pos: at };
+        self.learn(collection, key, known);
     }
 
     /// A change of somebody else than our sink: published, unless it was before.
@@ -164,7 +184,7 @@ impl Fold {
         stamp: Stamp,
     ) -> Addressed {
         let partition = (self.partition_of)(image.collection, image.key);
-        let base = self.known.get(&(image.collection, image.key.clone())).cloned().unwrap_or_default();
+        let base = self.known(image.collection, image.key).cloned().unwrap_or_default();
         let ctr = self.ctr.get(partition).copied().unwrap_or(0) + 1;
         if let Some(newest) = self.ctr.get_mut(partition) {
             *newest = ctr;
@@ -203,7 +223,10 @@ impl Fold {
     }
 
     fn learn(&mut self, collection: CollectionNo, key: &Key, known: Known) {
-        self.known.insert((collection, key.clone()), known);
+        if let Some(rows) = self.rows.get_mut(usize::from(collection)) {
+            let noted = rows.get(key).and_then(|row| row.noted);
+            rows.put(key.clone(), RowState { known, noted });
+        }
         self.moved.insert((collection, key.clone()));
     }
 

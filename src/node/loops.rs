@@ -20,6 +20,7 @@ use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
 use crate::runtime::telemetry::{DatasetMeter, ERROR, PlatformMeter, count_error};
 use crate::settle::{Projection, Resolver};
+use crate::state::{Heads, Memory};
 use crate::topic::{Log, Partition, Typed};
 use std::convert::Infallible;
 use std::future::Future;
@@ -49,6 +50,7 @@ pub(super) struct Loops {
     pub(super) log: OpenLog,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Arc<Board>,
+    pub(super) memory: Memory,
     pub(super) tasks: Tasks,
 }
 
@@ -115,6 +117,8 @@ impl Loops {
             parts: ready.topics.parts(index),
             policy: Arc::new(LastWriter),
             projection: PROJECTION,
+            memory: self.memory.clone(),
+            heads: Arc::new(Heads { coded: self.log.coded.clone(), topic: ready.topics.dataset(index).topic }),
             progress: post.progress.clone(),
         };
         let loops = self.clone();
@@ -256,6 +260,7 @@ impl Platform {
             lane_of: Arc::new(lane_of),
             schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
+            memory: self.loops.memory.clone(),
             progress: post.progress.clone(),
         };
         let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
@@ -339,6 +344,7 @@ impl Platform {
             batch_max: AGENT_BATCH_MAX,
             replay: false,
             part: Part { proposes, receives },
+            memory: self.loops.memory.clone(),
             progress: post.progress.clone(),
         };
         let (loops, limit) = (self.loops.clone(), limit(&self.dataset));

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::govern::{self, Party, Policy};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Result};
+use crate::state::Memory;
 use board::{Board, Post, Report, Work};
 use loops::Loops;
 use roster::Roster;
@@ -54,7 +55,8 @@ impl Node {
         let log = log::Opened::open(&config.log, clock.clone()).await?;
         let roster = Roster::open(log.raw.clone(), clock.clone(), &config.log.prefix).await?;
         let roster = Arc::new(Mutex::new(roster));
-        let loops = Loops { log, clock, board: Arc::default(), tasks: tasks::Tasks::new() };
+        let memory = Memory::open((config.memory_mb as usize) << 20, &config.data_dir.join("state"))?;
+        let loops = Loops { log, clock, board: Arc::default(), memory, tasks: tasks::Tasks::new() };
         for dataset in &config.datasets {
             let post = loops.board.post(Post::new(&dataset.name.as_str().into(), &"".into(), Work::Prepare));
             let members = dataset::members(&config, dataset)?;

@@ -8,6 +8,7 @@
 
 mod journal;
 mod killed;
+mod memory;
 mod node;
 mod process;
 mod verbs;
