@@ -100,6 +100,7 @@ impl World {
             parts: self.topics.parts(0),
             policy: Arc::new(LastWriter),
             projection: Projection { versions_max: 100_000, every_ms: 600_000 },
+            gap_after_ms: 60_000,
             memory,
             heads: self.heads(),
             progress: Arc::default(),

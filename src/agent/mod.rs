@@ -6,6 +6,7 @@
 pub mod breaker;
 mod displaced;
 mod held;
+mod letters;
 pub mod round;
 pub mod step;
 
@@ -14,9 +15,11 @@ use crate::event::{
     ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
 };
 use crate::guard;
-use crate::ledger::pending::{Pending, Why};
+use crate::ledger::order::Order;
+use crate::ledger::pending::{Park, Pending, Why};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
+use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
 use crate::state::{Keys, Memory, Noted, Plain, State};
 use crate::topic::message::{LEDGER, message, removal};
@@ -61,6 +64,10 @@ pub struct Agent {
     pub part: Part,
     /// Where what is known of keys is kept.
     pub memory: Memory,
+    /// How long a refused version stays parked before it becomes a dead letter, in milliseconds.
+    pub dead_after_ms: u64,
+    /// What people ask of it.
+    pub orders: Arc<Orders<Order>>,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -104,6 +111,8 @@ pub struct Owned<'a> {
     /// D is read up to here.
     read: Link,
     pending: Pending,
+    /// Keys whose content cannot be told, though no version waits for them (agent-6).
+    odd: HashMap<Key, Park>,
     /// Keys with a write of unknown fate, and until when nothing is done to them (agent-8).
     quarantine: HashMap<Key, u64>,
     /// Intents whose one answer said "did not take effect".
@@ -175,6 +184,7 @@ impl Agent {
             rev: restored.rev,
             read: restored.canon,
             pending: Pending::default(),
+            odd: HashMap::new(),
             quarantine,
             definite: HashSet::new(),
             present: State::new(self.memory.cold(Arc::new(Plain))),
@@ -224,7 +234,10 @@ impl Owned<'_> {
     /// The keys whose quarantine is over.
     pub fn released(&mut self) -> Vec<Key> {
         let now_ms = self.agent.store.now_ms();
-        self.quarantine.iter().filter(|(_, until)| **until < now_ms).map(|(key, _)| key.clone()).collect()
+        let mut keys: Vec<Key> =
+            self.quarantine.iter().filter(|(_, until)| **until < now_ms).map(|(key, _)| key.clone()).collect();
+        keys.extend(self.parked_due());
+        keys
     }
 
     /// When something is due by itself, in milliseconds since 1970.
@@ -237,7 +250,7 @@ impl Owned<'_> {
         let timing = self.agent.timing;
         let moved = (self.canon(), self.rev) != self.marked;
         let mark = if moved { self.marked_ms + timing.mark_every_ms } else { u64::MAX };
-        released.min(self.scan_due_ms()).min(mark)
+        released.min(self.scan_due_ms()).min(mark).min(self.pending.again_ms())
     }
 
     /// When the next scan is due; at once after a takeover (agent-4).
@@ -252,6 +265,8 @@ impl Owned<'_> {
         if !guard!("agent-4", true) {
             return Ok(());
         }
+        // What was asked while nobody was at work here.
+        self.obey().await?;
         self.agent.store.present().await?;
         let mut found = Keys::new(&self.agent.memory);
         let mut after: Option<Key> = None;
@@ -281,7 +296,7 @@ impl Owned<'_> {
 
     /// Adds what should be there to what was found. Fails if too much of it is missing (agent-7).
     fn expect(&mut self, found: &mut Keys) -> Result<()> {
-        let (mut expected, mut missing, mut after) = (0, 0, None::<Key>);
+        let (mut expected, mut missing, mut after) = (0, Vec::new(), None::<Key>);
         let mut absent = Keys::new(&self.agent.memory);
         loop {
             let page = self.held.page(after.as_ref(), PAGE)?;
@@ -293,13 +308,13 @@ impl Owned<'_> {
                 let was_there = held.entry.fp != Fp::ABSENT;
                 let is_found = found.has(key);
                 expected += usize::from(was_there);
-                missing += usize::from(was_there && !is_found);
+                missing.extend((was_there && !is_found).then(|| key.clone()));
                 if !is_found {
                     absent.add(key)?;
                 }
             }
         }
-        self.breaker.expect(missing, expected, self.agent.clock.now_ms())?;
+        self.believable(&missing.iter().collect::<Vec<_>>(), expected, false)?;
         let mut after: Option<Key> = None;
         loop {
             let keys = absent.page(after.as_ref(), PAGE)?;
@@ -311,13 +326,15 @@ impl Owned<'_> {
 
     /// The oldest canonical record not settled (agent-10).
     fn canon(&self) -> Link {
-        self.pending.oldest().unwrap_or(self.read)
+        self.pending.oldest().filter(|_| guard!("agent-10", true)).unwrap_or(self.read)
     }
 
     /// Writes a mark if one is due. Nothing is in flight then (agent-10).
     pub async fn mark(&mut self) -> Result<()> {
         let now_ms = self.agent.clock.now_ms();
-        self.agent.progress.finished(self.canon().offset, self.pending.len(), self.pending.told(), now_ms);
+        self.bury(now_ms).await?;
+        self.agent.progress.finished(self.canon().offset, self.pending.len(), now_ms);
+        self.agent.progress.parked_are(self.parked());
         if (self.canon(), self.rev) == self.marked || now_ms < self.marked_ms + self.agent.timing.mark_every_ms {
             return Ok(());
         }

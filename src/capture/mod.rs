@@ -5,15 +5,21 @@
 
 pub mod copy;
 pub mod fold;
+pub mod forms;
+mod letters;
 mod rows;
+pub mod truncate;
 
 use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
-use crate::event::{ActorId, Copying, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp, Validity};
+use crate::event::{
+    ActorId, Copying, DeadLetter, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp, Validity,
+};
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
 use crate::state::Memory;
+use crate::topic::lineages::Lineages;
 use crate::topic::message::message;
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
@@ -21,6 +27,7 @@ pub use fold::LaneOf;
 use fold::{Addressed, Fold, Published, known_after};
 use futures_util::future::select_all;
 use rows::{Restored, Rows};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One partition of one collection, as its writer sees it.
@@ -48,12 +55,16 @@ pub struct Capture {
     pub lanes: Vec<Lane>,
     /// The lane of a key.
     pub lane_of: LaneOf,
-    /// The schema of each collection.
+    /// The schema of each collection, as the platform was opened with it.
     pub schemas: Vec<Arc<Schema>>,
+    /// The versions of these schemas.
+    pub lineages: Arc<dyn Lineages>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
     /// Where what is known of rows is kept.
     pub memory: Memory,
+    /// How truncates are passed on.
+    pub truncate: truncate::Limit,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -68,6 +79,8 @@ pub struct Owned<'a> {
     rows: Rows,
     number: u64,
     copied: Vec<Copying>,
+    /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
+    letters: Vec<(Partition, DeadLetter)>,
     /// Everything up to here is folded.
     through: Position,
     /// What the newest checkpoint says.
@@ -138,12 +151,12 @@ impl Capture {
         });
         let mut folded = Folded::open(&*self.log, changes, from, validity).await?;
         let bid = Bid { at: changes, role, owner: stamp.owner, epoch: Some(stamp.epoch) };
-        let mut take = |delivered: &Delivered<Typed>| {
-            if let Some(Record::Proposal(proposal)) = delivered.payload.as_deref()
-                && proposal.dot.actor == self.me
-            {
+        let mut take = |delivered: &Delivered<Typed>| match delivered.payload.as_deref() {
+            Some(Record::Proposal(proposal)) if proposal.dot.actor == self.me => {
                 read_back(fold, lane, *collection, proposal);
             }
+            Some(Record::Truncate(truncate)) if truncate.dot.actor == self.me => fold.read_back(lane, truncate),
+            _ => {}
         };
         let won = claim(&*self.log, session, &mut folded, &bid, &mut take).await?;
         Ok(won.map(|_| Writer::shared(self.log.clone(), session.clone(), changes.clone(), &folded)))
@@ -155,12 +168,14 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
+            views: HashMap::new(),
             partition_of: self.lane_of.clone(),
             ctr: mark.map_or_else(|| vec![0; lanes], |m| m.ctr.clone()),
             lastpos: mark.map_or_else(|| vec![Position::START; lanes], |m| m.lastpos.clone()),
             rows: std::mem::take(&mut restored.views),
             moved: Default::default(),
             published: Published::default(),
+            truncates: truncate::Truncates::new(self.truncate),
         }
     }
 
@@ -183,6 +198,7 @@ impl Capture {
             rows: restored.rows,
             number: mark.as_ref().map_or(0, |m| m.number),
             copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
+            letters: Vec::new(),
             through: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
@@ -227,13 +243,28 @@ impl Owned<'_> {
         }
     }
 
-    /// Folds what the source returned and publishes it; in flight when this returns.
-    pub fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
+    /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
+    pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         self.rows.fetch_of(&mut self.fold, &batch.transactions)?;
         let now_ms = self.capture.clock.now_ms();
         let mut proposals = Vec::new();
         for transaction in &batch.transactions {
-            proposals.extend(self.fold.transaction(transaction, now_ms, self.stamp));
+            self.keep_unreadable(transaction);
+            let folded = match self.views(transaction).await {
+                Ok(views) => self.fold.transaction(transaction, &views, now_ms, self.stamp),
+                Err(error) => Err(error),
+            };
+            match folded {
+                Ok(folded) => proposals.extend(folded),
+                Err(stopped) => {
+                    // What stands before the place is not held up by it.
+                    self.send(proposals);
+                    for writer in &mut self.changes {
+                        writer.settle_all().await?;
+                    }
+                    return Err(stopped);
+                }
+            }
         }
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
@@ -245,9 +276,9 @@ impl Owned<'_> {
 
     fn send(&mut self, proposals: Vec<Addressed>) {
         let mut batches: Vec<Vec<_>> = self.changes.iter().map(|_| Vec::new()).collect();
-        for (lane, proposal) in proposals {
+        for (lane, record) in proposals {
             if let Some(batch) = batches.get_mut(lane) {
-                batch.push(message(Arc::new(Record::Proposal(Box::new(proposal)))));
+                batch.push(message(Arc::new(record)));
             }
         }
         self.changes.iter_mut().zip(batches).for_each(|(writer, batch)| writer.send(batch));
@@ -306,6 +337,7 @@ impl Owned<'_> {
                 writer.settle_all().await?;
             }
         }
+        self.send_letters().await?;
         let (moved, removals): (Vec<_>, Vec<_>) = self.take_moved()?.into_iter().unzip();
         for (writer, batch) in self.ledgers.iter_mut().zip(moved) {
             writer.send(batch);

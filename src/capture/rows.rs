@@ -41,12 +41,24 @@ impl Rows {
 
     /// Brings the rows that transactions touch into the fold's views.
     pub(super) fn fetch_of(&mut self, fold: &mut Fold, transactions: &[Transaction]) -> Result<()> {
+        let changes = || transactions.iter().flat_map(|txn| &txn.changes);
         let row = |change| match change {
             &Change::Row { collection, ref key, .. }
             | &Change::Observed { collection, ref key, .. }
-            | &Change::Ledger { collection, ref key, .. } => (collection, key),
+            | &Change::Ledger { collection, ref key, .. } => Some((collection, key)),
+            Change::Truncate(_) | Change::Unreadable(_) => None,
         };
-        self.fetch_for(fold, transactions.iter().flat_map(|txn| &txn.changes).map(row))
+        self.fetch_for(fold, changes().filter_map(row))?;
+        // Each row of a truncated table is asked for; what is published names them all anyway (read-9).
+        for change in changes() {
+            if let Change::Truncate(collection) = *change
+                && let (Some(cold), Some(view)) =
+                    (self.0.get(usize::from(collection)), fold.rows.get_mut(usize::from(collection)))
+            {
+                cold.bring_all(view)?;
+            }
+        }
+        Ok(())
     }
 
     /// Brings these rows into the fold's views, and those of copies that are about to move RS.

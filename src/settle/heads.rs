@@ -45,13 +45,16 @@ impl Heads {
         state: &mut PartState,
         records: impl IntoIterator<Item = &'k Typed>,
     ) -> Result<()> {
-        let key = |record: &'k Typed| match &**record {
-            Record::Proposal(proposal) => Some(&proposal.key),
-            Record::Canonical(canonical) => Some(&canonical.key),
-            Record::State(state) => Some(&state.head.key),
-            _ => None,
+        let keys = |record: &'k Typed| {
+            let (one, gone) = match &**record {
+                Record::Proposal(proposal) => (Some(&proposal.key), None),
+                Record::Canonical(canonical) => (Some(&canonical.key), None),
+                Record::Truncate(truncate) => (None, Some(&truncate.gone)),
+                _ => (None, None),
+            };
+            one.into_iter().chain(gone.into_iter().flatten().map(|gone| &gone.key))
         };
-        self.fetch(state, records.into_iter().filter_map(key))
+        self.fetch(state, records.into_iter().flat_map(keys))
     }
 
     /// Notes that S does not have a verified version.

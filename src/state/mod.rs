@@ -146,6 +146,25 @@ impl<V: Weigh + Clone> Cold<V> {
         Ok(())
     }
 
+    /// Brings every entry into the view, whatever the budget, until the next call of `make_room`.
+    ///
+    /// # Errors
+    /// As `fetch`.
+    pub fn bring_all(&self, view: &mut View<V>) -> Result<()> {
+        const PAGE: usize = 4_096;
+        let mut after: Option<Key> = None;
+        loop {
+            let page = self.page(view, after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, value) in page {
+                if !view.holds(&key) {
+                    view.load(key, value);
+                }
+            }
+        }
+    }
+
     /// Up to `limit` entries behind `after` in the order of their keys, wherever they are. A view is
     /// looked through whole, so pages should not be small.
     ///

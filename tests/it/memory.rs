@@ -1,4 +1,4 @@
-//! A dataset larger than the memory it may take, and a process that keeps to it (decision 8).
+//! A dataset larger than the memory it may take, and a process that keeps to it (decision 9).
 
 use super::process::{Process, is_settled, logged, until};
 use super::world::World;

@@ -10,6 +10,7 @@ mod configs;
 mod deployed;
 mod executor;
 mod hint_store;
+mod lineages;
 mod log_store;
 mod oracle;
 #[allow(dead_code, reason = "it offers a product more than the toy takes")]
