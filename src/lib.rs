@@ -10,6 +10,8 @@ pub mod event;
 
 pub mod topic;
 
+pub mod state;
+
 pub mod capture;
 
 pub mod resolve;

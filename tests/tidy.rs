@@ -27,7 +27,7 @@ const fn layer(level: u8, module: &'static str, may: &'static [&'static str]) ->
 }
 
 /// What the pure modules may know: data, the ledger's functions, the error type.
-const DECIDES: &[&str] = &["event", "ledger", "runtime::error", "topic::claim", "guard"];
+const DECIDES: &[&str] = &["event", "ledger", "runtime::error", "topic::claim", "state::view", "guard"];
 /// What the stages may know: everything below them, no sibling, no resolver, no connector.
 const STAGE: &[&str] = &["runtime", "guard", "event", "ledger", "govern", "topic", "state", "connectors::contract"];
 /// What joins the stages.
@@ -80,7 +80,8 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(2, "ledger", DECIDES),
     layer(2, "govern", &["event", "runtime::error"]),
     layer(2, "topic::claim", DECIDES),
-    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
+    layer(2, "state::view", &["event"]),
+    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "connectors::contract", "state::view", "guard"]),
     layer(2, "apply::decide", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "agent::step", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
@@ -94,8 +95,12 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(5, "capture", STAGE),
     layer(5, "apply", STAGE),
     layer(5, "agent", STAGE),
-    layer(5, "settle", &["runtime", "guard", "event", "resolve", "topic"]),
-    layer(5, "fused", &["runtime", "guard", "event", "resolve", "topic", "connectors::contract", "capture", "settle"]),
+    layer(5, "settle", &["runtime", "guard", "event", "resolve", "topic", "state"]),
+    layer(
+        5,
+        "fused",
+        &["runtime", "guard", "event", "resolve", "topic", "connectors::contract", "capture", "settle", "state"],
+    ),
     layer(6, "flow", PATH),
     layer(6, "partition", PATH),
     layer(7, "control", OUTSIDE),
@@ -111,6 +116,7 @@ pub(crate) const PURE: &[&str] = &[
     "ledger",
     "govern",
     "topic::claim",
+    "state::view",
     "capture::fold",
     "apply::decide",
     "apply::dirty",

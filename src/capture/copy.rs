@@ -94,6 +94,7 @@ impl Copier for Owned<'_> {
     }
 
     fn publish_copied(&mut self, rows: Vec<Copied>, at: Position) -> Result<()> {
+        self.rows.fetch_for(&mut self.fold, rows.iter().map(|row| (row.collection, &row.key)))?;
         let now_ms = self.capture.clock.now_ms();
         let proposals = self.fold.copied(&rows, at, now_ms, self.stamp);
         self.capture.progress.captured_bytes(rows.iter().map(|row| row.key.0.len() + row.row.size()).sum());

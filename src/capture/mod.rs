@@ -7,24 +7,25 @@ pub mod copy;
 pub mod fold;
 pub mod forms;
 pub mod letters;
-mod restored;
+mod rows;
 pub mod truncate;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
-use crate::event::{ActorId, Copying, KnownRecord, Position, ReaderMark, Record, Role, Schema, Stamp, Validity};
+use crate::event::{ActorId, Copying, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp, Validity};
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
+use crate::state::Memory;
 use crate::topic::lineages::Lineages;
-use crate::topic::message::{Newest, message};
+use crate::topic::message::message;
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
 pub use fold::LaneOf;
-use fold::{Addressed, Fold, Published};
+use fold::{Addressed, Fold, Published, known_after};
 use futures_util::future::select_all;
 use letters::Letters;
-use restored::{Restored, as_of, lane_key, read_back};
+use rows::{Restored, Rows};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -59,6 +60,8 @@ pub struct Capture {
     pub lineages: Arc<dyn Lineages>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
+    /// Where what is known of rows is kept.
+    pub memory: Memory,
     /// How truncates are passed on.
     pub truncate: truncate::Limit,
     /// What is told of the work.
@@ -72,7 +75,7 @@ pub struct Owned<'a> {
     fold: Fold,
     changes: Vec<Writer>,
     ledgers: Vec<Writer>,
-    newest: Newest,
+    rows: Rows,
     number: u64,
     copied: Vec<Copying>,
     /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
@@ -98,24 +101,26 @@ impl Capture {
 
     async fn try_take_over(&self, session: &Arc<dyn Session<Typed>>, owner: u128) -> Result<Option<Owned<'_>>> {
         let role = Role::Writer(self.me.platform());
-        let (mut restored, mut ledgers, mut stamp) = (Restored::default(), Vec::new(), None::<Stamp>);
-        for (lane, Lane { ledger, .. }) in self.lanes.iter().enumerate() {
+        let mut restored = Restored::new(&self.memory, self.schemas.len());
+        let (mut ledgers, mut stamp) = (Vec::new(), None::<Stamp>);
+        for Lane { ledger, collection, .. } in &self.lanes {
             let mut folded = Folded::open(&*self.log, ledger, 0, Validity::default()).await?;
             if let Some(stamp) = stamp {
                 let high = self.log.bounds(ledger).await?.high;
-                folded.read_to(high, |d| restored.take(lane, d)).await?;
+                folded.read_to(high, |d| restored.take(*collection, d)).await?;
                 if folded.validity.owners.get(&role).is_some_and(|o| o.epoch >= stamp.epoch) {
                     return Ok(None);
                 }
             }
             let bid = Bid { at: ledger, role, owner, epoch: stamp.map(|s| s.epoch) };
-            let won = claim(&*self.log, session, &mut folded, &bid, |d| restored.take(lane, d)).await?;
+            let won = claim(&*self.log, session, &mut folded, &bid, |d| restored.take(*collection, d)).await?;
+            restored.failed.take().map_or(Ok(()), Err)?;
             let Some(won) = won else { return Ok(None) };
             stamp = Some(won);
             ledgers.push(Writer::sole(self.log.clone(), session.clone(), ledger.clone(), &folded));
         }
         let stamp = stamp.unwrap_or_default();
-        let mut fold = self.fold_of(&restored);
+        let mut fold = self.fold_of(&mut restored);
         let mut changes = Vec::new();
         for lane in 0..self.lanes.len() {
             let Some(writer) = self.claim_changes(lane, session, stamp, &restored, &mut fold).await? else {
@@ -156,23 +161,17 @@ impl Capture {
         Ok(won.map(|_| Writer::shared(self.log.clone(), session.clone(), changes.clone(), &folded)))
     }
 
-    fn fold_of(&self, restored: &Restored) -> Fold {
+    fn fold_of(&self, restored: &mut Restored) -> Fold {
         let lanes = self.lanes.len();
-        let collection = |lane: usize| self.lanes.get(lane).map_or(0, |l| l.collection);
         let mark = restored.mark.as_ref();
-        let marked = mark.map_or(Position::START, |m| m.pos);
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
             views: HashMap::new(),
             partition_of: self.lane_of.clone(),
-            known: restored
-                .known
-                .iter()
-                .filter_map(|((lane, key), all)| Some(((collection(*lane), key.clone()), as_of(all, marked)?)))
-                .collect(),
             ctr: mark.map_or_else(|| vec![0; lanes], |m| m.ctr.clone()),
             lastpos: mark.map_or_else(|| vec![Position::START; lanes], |m| m.lastpos.clone()),
+            rows: std::mem::take(&mut restored.views),
             moved: Default::default(),
             published: Published::default(),
             truncates: truncate::Truncates::new(self.truncate),
@@ -195,7 +194,7 @@ impl Capture {
             fold,
             changes,
             ledgers,
-            newest: restored.newest,
+            rows: restored.rows,
             number: mark.as_ref().map_or(0, |m| m.number),
             copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
             letters: Letters::default(),
@@ -203,6 +202,23 @@ impl Capture {
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
         }
+    }
+}
+
+/// A proposal of an earlier life: its dot is used, its position published.
+fn read_back(fold: &mut Fold, lane: usize, collection: CollectionNo, proposal: &Proposal) {
+    if let Some(ctr) = fold.ctr.get_mut(lane) {
+        *ctr = proposal.dot.ctr.max(*ctr);
+    }
+    if let Some(last) = fold.lastpos.get_mut(lane) {
+        *last = proposal.src_pos.max(*last);
+    }
+    let known = known_after(proposal);
+    if proposal.op == Op::Read && proposal.txn.is_none() {
+        let copies = fold.published.copies.entry(proposal.src_pos).or_default();
+        copies.push((collection, proposal.key.clone(), known));
+    } else {
+        fold.published.changes.insert((lane, proposal.src_pos), known);
     }
 }
 
@@ -214,6 +230,7 @@ impl Owned<'_> {
             self.through = self.capture.platform.position().await?;
             self.mark().await?;
         }
+        self.rows.fetch_for(&mut self.fold, [])?;
         self.pass_copies();
         self.first_views().await?;
         Ok(self.through)
@@ -228,6 +245,7 @@ impl Owned<'_> {
 
     /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
     pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
+        self.rows.fetch_of(&mut self.fold, &batch.transactions)?;
         let now_ms = self.capture.clock.now_ms();
         let proposals = self.folded(batch, now_ms).await?;
         self.through = self.through.max(batch.through);
@@ -305,18 +323,7 @@ impl Owned<'_> {
             }
         }
         self.letters.send(self.capture).await?;
-        let mut removals: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
-        let mut moved: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
-        for (collection, key) in std::mem::take(&mut self.fold.moved) {
-            let lane = (self.capture.lane_of)(collection, &key);
-            let Some(known) = self.fold.known.get(&(collection, key.clone())).cloned() else { continue };
-            let record = Record::Known(Box::new(KnownRecord { stamp: self.stamp, key: key.clone(), known }));
-            let entry = message(Arc::new(record));
-            if let (Some(batch), Some(removal)) = (moved.get_mut(lane), removals.get_mut(lane)) {
-                removal.extend(self.newest.replace(lane_key(lane, &key), &entry.key));
-                batch.push(entry);
-            }
-        }
+        let (moved, removals): (Vec<_>, Vec<_>) = self.take_moved()?.into_iter().unzip();
         for (writer, batch) in self.ledgers.iter_mut().zip(moved) {
             writer.send(batch);
         }

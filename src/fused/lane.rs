@@ -12,6 +12,7 @@ use crate::event::{
 use crate::guard;
 use crate::resolve::{self, PartState, Policy};
 use crate::runtime::error::Result;
+use crate::state::view::View as Heads;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -116,20 +117,21 @@ impl Lane {
 
     /// Keeps the heads from now on.
     pub fn learn_heads(&mut self, heads: HashMap<Key, Arc<Canonical>>) {
-        self.state.heads = heads;
+        self.state.heads = Heads::default();
+        heads.into_iter().for_each(|(key, head)| self.state.heads.put(key, head));
         self.knows_heads = true;
     }
 
     /// Keeps the heads no longer.
     pub fn forget_heads(&mut self) {
-        self.state.heads = HashMap::new();
+        self.state.heads = Heads::default();
         self.knows_heads = false;
     }
 
     /// The keys that are there, in their order; only while the heads are kept.
     #[must_use]
     pub fn present(&self) -> Vec<Key> {
-        let there = self.state.heads.values().filter(|head| !head.tomb);
+        let there = self.state.heads.iter().map(|(_, head)| head).filter(|head| !head.tomb);
         let mut keys: Vec<Key> = there.map(|head| head.key.clone()).collect();
         keys.sort_unstable();
         keys
@@ -256,7 +258,7 @@ mod tests {
         assert!(one.vv.le(&two.vv) && one.ts < two.ts && two.dot.ctr == 2);
         assert_eq!(two.origin, Origin::Source(Position::new(2, 0)));
         assert!(lane.is_published(Position::new(2, 0)) && !lane.is_published(Position::new(2, 1)));
-        assert!(lane.state.heads.is_empty());
+        assert!(lane.state.heads.bytes() == 0);
     }
 
     /// read-12: what is read back is continued, under the same dots.

@@ -1,10 +1,10 @@
 //! The loops of a HINT platform: a pump of hints per collection and an agent per partition (claim-9).
 
 use super::board::{Post, Work};
-use super::dataset::Ready;
+use super::dataset::{Ready, limit};
 use super::gate::Gate;
 use super::hints::Fanout;
-use super::loops::{Platform, limit, numbered};
+use super::loops::{Platform, numbered};
 use crate::agent::{Agent, Part, Timing};
 use crate::config;
 use crate::connectors::contract::{CollectionNo, Store};
@@ -73,6 +73,7 @@ impl Platform {
             dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
             orders: post.orders.clone(),
             allowed: self.allowed(),
+            memory: self.loops.memory.clone(),
             progress: post.progress.clone(),
         }
     }

@@ -6,7 +6,7 @@ use super::log::Opened;
 use super::mode::{Mode, mode};
 use super::roster::Roster;
 use crate::config::{self, Bootstrap, Collection, SchemaChanges};
-use crate::connectors::contract::{Capture, Connector, Place, Scope};
+use crate::connectors::contract::{BatchLimit, Capture, Connector, Place, Scope};
 use crate::event::lineage::{self, Step, Taken};
 use crate::event::{self, ActorId, PlatformNo, Position, Schema, SchemaId};
 use crate::runtime::error::{Code, Error, Result};
@@ -54,6 +54,16 @@ pub struct Dataset {
     pub mode: Mode,
     /// The versions of their schemas.
     pub lineages: Arc<Kept>,
+}
+
+/// Bytes of a batch at most.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// What its loops read at a time.
+#[must_use]
+pub(super) fn limit(dataset: &Dataset) -> BatchLimit {
+    let rows_max = usize::try_from(dataset.config.batch_size).unwrap_or(usize::MAX);
+    BatchLimit { rows_max, bytes_max: BATCH_BYTES_MAX }
 }
 
 /// The platforms of a dataset with their connectors; no I/O.

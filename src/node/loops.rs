@@ -4,7 +4,7 @@
 
 use super::board::{Board, Post, Work};
 use super::control::Control;
-use super::dataset::{Dataset, Member, Ready, place};
+use super::dataset::{Dataset, Member, Ready, limit, place};
 use super::gate::Valve;
 use super::log::Opened as OpenLog;
 use super::mode::Mode;
@@ -14,7 +14,7 @@ use crate::apply::{ReaderTopics, Sink};
 use crate::capture::truncate::Limit;
 use crate::capture::{Capture, Lane};
 use crate::config;
-use crate::connectors::contract::{BatchLimit, CollectionNo, LogPlatform, Opened, Scope};
+use crate::connectors::contract::{CollectionNo, LogPlatform, Opened, Scope};
 use crate::event::{ActorId, Key};
 use crate::flow;
 use crate::fused::Fused;
@@ -25,6 +25,7 @@ use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
 use crate::runtime::telemetry::{DatasetMeter, ERROR, PlatformMeter, count_error};
 use crate::settle::{Projection, Resolver};
+use crate::state::{Heads, Memory};
 use crate::topic::{Log, Partition, Typed};
 use std::convert::Infallible;
 use std::future::Future;
@@ -36,8 +37,6 @@ const CHECKPOINT_EVERY_MS: u64 = 100;
 const RETRY_EVERY_MS: u64 = 20;
 /// Versions that may wait in a partition of a sink.
 const PENDING_MAX: usize = 10_000;
-/// Bytes of a batch at most.
-const BATCH_BYTES_MAX: usize = 4 << 20;
 /// When heads are written to S (resolve-4).
 const PROJECTION: Projection = Projection { versions_max: 100_000, every_ms: 600_000 };
 /// The same where it is read again from D: about as often as a gigabyte is written.
@@ -53,6 +52,7 @@ pub(super) struct Loops {
     pub(super) log: OpenLog,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Arc<Board>,
+    pub(super) memory: Memory,
     pub(super) tasks: Tasks,
     pub(super) control: Control,
     pub(super) config: Arc<config::Config>,
@@ -135,6 +135,8 @@ impl Loops {
             parts: ready.topics.parts(index),
             policy: Arc::new(LastWriter),
             projection: PROJECTION,
+            memory: self.memory.clone(),
+            heads: Arc::new(Heads { coded: self.log.coded.clone(), topic: ready.topics.dataset(index).topic }),
             gap_after_ms: GAP_AFTER_MS,
             progress: post.progress.clone(),
         };
@@ -162,11 +164,6 @@ fn tell(post: &Post, error: &Error) {
         }
     }
     post.failed(error);
-}
-
-pub(super) fn limit(dataset: &Dataset) -> BatchLimit {
-    let rows_max = usize::try_from(dataset.config.batch_size).unwrap_or(usize::MAX);
-    BatchLimit { rows_max, bytes_max: BATCH_BYTES_MAX }
 }
 
 /// The number of a collection, as connectors count.
@@ -318,6 +315,7 @@ impl Platform {
             schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
             lineages: self.dataset.lineages.clone(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
+            memory: self.loops.memory.clone(),
             truncate: self.truncate(),
             progress: post.progress.clone(),
         }

@@ -78,6 +78,7 @@ codes! {
     RecordUndecodable "record_undecodable" Integrity,
     RecordNewer "record_newer" Environment,
     DiskFull "disk_full" Environment,
+    StateFailed "state_failed" Transient,
     ConfigInvalid "config_invalid" Config,
     ConfigMissing "config_missing" Config,
     ConfigUnsupported "config_unsupported" Config,

@@ -13,6 +13,7 @@ mod journal;
 mod killed;
 mod letters;
 mod lost;
+mod memory;
 mod node;
 mod process;
 mod reference;

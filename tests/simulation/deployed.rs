@@ -6,18 +6,21 @@ use super::product::{Access, Env, Product, RoleId, Start};
 #[cfg(feature = "mutants")]
 use super::runner::{Expect, Mutant, Mutation};
 use super::workload::{Policy, schema, set_merge};
+use bytes::Bytes;
 use driftless::agent::{Agent, Part, Timing};
 use driftless::apply::{ReaderTopics, Sink};
 use driftless::capture::truncate::Limit;
 use driftless::capture::{Capture, Lane};
 use driftless::connectors::contract::BatchLimit;
-use driftless::event::{Key, Row, Rules, Side};
+use driftless::event::{Canonical, Key, Row, Rules, Side};
 use driftless::flow;
 use driftless::fused::Fused;
 use driftless::resolve::policy::{LastWriter, Merged, Policy as Rule};
 use driftless::runtime::error::{Remedy, Result};
 use driftless::settle::{Projection, Resolver, announce};
+use driftless::state::{Codec, Memory};
 use driftless::topic::{Log, Typed};
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -103,6 +106,7 @@ fn capture(env: &Env, platform: usize) -> Capture {
         lineages: env.lineages.clone(),
         // Some checkpoint all the time, so that the shortest windows are met.
         checkpoint_every_ms: if env.instance.is_multiple_of(3) { 0 } else { 20 },
+        memory: memory(env),
         progress: Arc::default(),
     }
 }
@@ -149,6 +153,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         batch_max: 4,
         replay: start == Start::Replay,
         part: Part { proposes: !env.fused, receives: true },
+        memory: memory(env),
         dead_after_ms: 60_000,
         orders: Arc::default(),
         allowed: Arc::new(|| Ok(())),
@@ -175,9 +180,34 @@ fn resolver(env: &Env, partition: u32) -> Resolver {
         parts: env.topics.parts(partition),
         policy: policy(env),
         projection: Projection { versions_max: 4, every_ms: 500 },
+        memory: memory(env),
+        heads: Arc::new(Slab::default()),
         // No record that was acknowledged is ever lost here; a role may be down for long.
         gap_after_ms: 3_600_000,
         progress: Arc::default(),
+    }
+}
+
+/// Every other instance has room for nothing: what it knows of a key is away but while it works on it.
+fn memory(env: &Env) -> Memory {
+    if env.instance.is_multiple_of(2) { Memory::without_disk(0) } else { Memory::unbounded() }
+}
+
+/// Heads as numbers, because the log here carries records and no bytes.
+#[derive(Default)]
+struct Slab(Mutex<Vec<Arc<Canonical>>>);
+
+impl Codec<Arc<Canonical>> for Slab {
+    fn encode(&self, head: &Arc<Canonical>, out: &mut Vec<u8>) -> Result<()> {
+        let mut heads = self.0.lock();
+        out.extend_from_slice(&heads.len().to_be_bytes());
+        heads.push(head.clone());
+        Ok(())
+    }
+
+    fn decode(&self, bytes: Bytes) -> Result<Arc<Canonical>> {
+        let index = usize::from_be_bytes(bytes[..].try_into().expect("what was encoded"));
+        Ok(self.0.lock()[index].clone())
     }
 }
 
