@@ -15,6 +15,8 @@ pub mod capture;
 pub mod resolve;
 pub mod settle;
 
+pub mod fused;
+
 pub mod ledger;
 
 pub mod apply;

@@ -44,6 +44,7 @@ const PATH: &[&str] = &[
     "apply",
     "agent",
     "settle",
+    "fused",
     "guard",
     "flow",
     "partition",
@@ -63,6 +64,7 @@ const OUTSIDE: &[&str] = &[
     "apply",
     "agent",
     "settle",
+    "fused",
     "guard",
     "flow",
     "partition",
@@ -93,6 +95,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(5, "apply", STAGE),
     layer(5, "agent", STAGE),
     layer(5, "settle", &["runtime", "guard", "event", "resolve", "topic"]),
+    layer(5, "fused", &["runtime", "guard", "event", "resolve", "topic", "connectors::contract", "capture", "settle"]),
     layer(6, "flow", PATH),
     layer(6, "partition", PATH),
     layer(7, "control", OUTSIDE),
@@ -112,6 +115,7 @@ pub(crate) const PURE: &[&str] = &[
     "apply::decide",
     "apply::dirty",
     "agent::step",
+    "fused::lane",
 ];
 
 /// A crate that may be used in some places only (prefixes of paths).

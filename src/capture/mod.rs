@@ -6,13 +6,13 @@
 pub mod copy;
 pub mod fold;
 pub mod forms;
-mod letters;
+pub mod letters;
 mod restored;
 pub mod truncate;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
-    ActorId, Copying, DeadLetter, KnownRecord, Position, ReaderMark, Record, Role, Schema, Stamp, Validity,
+    ActorId, Copying, KnownRecord, Position, ReaderMark, Record, Role, Schema, Stamp, Validity,
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
@@ -25,6 +25,7 @@ use crate::topic::{Delivered, Log, Partition, Session, Typed};
 pub use fold::LaneOf;
 use fold::{Addressed, Fold, Published};
 use futures_util::future::select_all;
+use letters::Letters;
 use restored::{Restored, as_of, lane_key, read_back};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub struct Owned<'a> {
     number: u64,
     copied: Vec<Copying>,
     /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
-    letters: Vec<(Partition, DeadLetter)>,
+    letters: Letters,
     /// Everything up to here is folded.
     through: Position,
     /// What the newest checkpoint says.
@@ -199,7 +200,7 @@ impl Capture {
             newest: restored.newest,
             number: mark.as_ref().map_or(0, |m| m.number),
             copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
-            letters: Vec::new(),
+            letters: Letters::default(),
             through: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
@@ -216,6 +217,7 @@ impl Owned<'_> {
             self.mark().await?;
         }
         self.pass_copies();
+        self.first_views().await?;
         Ok(self.through)
     }
 
@@ -229,25 +231,7 @@ impl Owned<'_> {
     /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
     pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
-        let mut proposals = Vec::new();
-        for transaction in &batch.transactions {
-            self.keep_unreadable(transaction);
-            let folded = match self.views(transaction).await {
-                Ok(views) => self.fold.transaction(transaction, &views, now_ms, self.stamp),
-                Err(error) => Err(error),
-            };
-            match folded {
-                Ok(folded) => proposals.extend(folded),
-                Err(stopped) => {
-                    // What stands before the place is not held up by it.
-                    self.send(proposals);
-                    for writer in &mut self.changes {
-                        writer.settle_all().await?;
-                    }
-                    return Err(stopped);
-                }
-            }
-        }
+        let proposals = self.folded(batch, now_ms).await?;
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
         self.capture
@@ -322,7 +306,7 @@ impl Owned<'_> {
                 writer.settle_all().await?;
             }
         }
-        self.send_letters().await?;
+        self.letters.send(self.capture).await?;
         let mut removals: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         let mut moved: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         for (collection, key) in std::mem::take(&mut self.fold.moved) {

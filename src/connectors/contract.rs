@@ -323,6 +323,12 @@ pub trait Store: Send + Sync {
     /// The fingerprint the content will have once read back, or why the store can never hold it.
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp>;
 
+    /// Rows are of this schema from here on, both ways (read-10): the newest version's fields and those of
+    /// earlier ones, in the order they came, so that shorter rows are rows of an earlier time.
+    async fn know(&self, _collection: CollectionNo, _schema: &Arc<Schema>) -> Result<()> {
+        Ok(())
+    }
+
     /// Reads a key, and asks for the fate of `intent` in the same snapshot. `at.partition` is where
     /// intents of the key are looked for.
     async fn read(&self, at: Owned, key: &Key, intent: Option<&Intent>) -> Result<Observed>;
@@ -417,6 +423,11 @@ pub struct Place {
 pub trait Connector: Send + Sync {
     /// What is wrong, or will be: rights, versions, settings, clocks.
     async fn check(&self, scope: Option<&Scope>) -> Result<Vec<Finding>>;
+
+    /// Whether readers tell the forms of tables at their places; else a start takes them as they are.
+    fn tells_forms(&self) -> bool {
+        false
+    }
 
     /// The schema of a collection as the platform has it; `None` if it is not there (yet).
     async fn schema(&self, place: &Place) -> Result<Option<Schema>>;

@@ -59,7 +59,7 @@ impl Platform {
             store,
             me: self.actor,
             collection,
-            schema: ready.schema.id,
+            lineages: self.dataset.lineages.clone(),
             index,
             changes: topics.changes(index),
             dataset: topics.dataset(index),

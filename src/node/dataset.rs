@@ -3,10 +3,12 @@
 
 use super::lineages::Kept;
 use super::log::Opened;
+use super::mode::{Mode, mode};
 use super::roster::Roster;
 use crate::config::{self, Bootstrap, Collection, SchemaChanges};
-use crate::connectors::contract::{Connector, Place, Scope};
-use crate::event::{self, ActorId, PlatformNo, Schema};
+use crate::connectors::contract::{Capture, Connector, Place, Scope};
+use crate::event::lineage::{self, Step, Taken};
+use crate::event::{self, ActorId, PlatformNo, Position, Schema, SchemaId};
 use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
 use crate::topic::lineages::Lineages;
@@ -25,6 +27,8 @@ pub struct Member {
     pub connector: Arc<dyn Connector>,
     /// What it does in the dataset (who-2).
     pub part: config::Part,
+    /// Whether it tells of its changes by a log.
+    pub is_log: bool,
 }
 
 /// A collection that is ready.
@@ -46,6 +50,8 @@ pub struct Dataset {
     pub actors: Vec<ActorId>,
     /// Its collections in order.
     pub collections: Vec<Ready>,
+    /// Who settles its changes.
+    pub mode: Mode,
     /// The versions of their schemas.
     pub lineages: Arc<Kept>,
 }
@@ -60,7 +66,8 @@ pub fn members(config: &config::Config, dataset: &config::Dataset) -> Result<Vec
             Error::new(Code::ConfigMissing, "the platform is not defined under `platforms`").at("platform", name)
         })?;
         let (connector, part) = (Arc::from(platform.connector()?), dataset.part(platform));
-        Ok(Member { name: name.into(), connector, part })
+        let is_log = platform.abilities().capture == Some(Capture::Log);
+        Ok(Member { name: name.into(), connector, part, is_log })
     };
     dataset.platforms().map(member).collect()
 }
@@ -110,6 +117,7 @@ pub async fn prepare(
     members: Vec<Member>,
     compression: Compression,
 ) -> Result<Dataset> {
+    let mode = mode(log, &*roster.lock().await, config, &members).await?;
     let (actors, rules) = seats(&mut *roster.lock().await, config, &members).await?;
     let mut collections = Vec::with_capacity(config.collections.len());
     let all = topics(&log.prefix, config);
@@ -133,7 +141,7 @@ pub async fn prepare(
         };
         collections.push(Ready { topics, schema });
     }
-    Ok(Dataset { config: config.clone(), members, actors, collections, lineages: Arc::new(lineages) })
+    Ok(Dataset { config: config.clone(), members, actors, collections, mode, lineages: Arc::new(lineages) })
 }
 
 /// The versions of a collection's schema, the newest last and ready to be written under: what the
@@ -151,10 +159,7 @@ async fn versions(
         None => {
             let steps = lineages.steps(number).await?;
             match steps.last().filter(|newest| newest.by != ActorId::RESOLVER) {
-                Some(newest) => {
-                    lineages.prepare(number, &newest.schema).await?;
-                    steps
-                }
+                Some(_) => at_start(lineages, number, config, collection, members, actors, steps).await?,
                 None => {
                     let (schema, of) = schema(config, collection, members).await?;
                     lineages.set(number, &schema, actors.get(of).copied().unwrap_or_default()).await?
@@ -189,6 +194,33 @@ async fn seats(
     };
     let rules = roster.rules(&config.name, &priority, bootstrap).await?;
     Ok((actors, rules))
+}
+
+/// A source that does not tell of its table's changes while it runs is looked at when it starts.
+async fn at_start(
+    lineages: &Kept,
+    number: u16,
+    config: &config::Dataset,
+    collection: &Collection,
+    members: &[Member],
+    actors: &[ActorId],
+    steps: Vec<Step>,
+) -> Result<Vec<Step>> {
+    let (Some(source), Some(&me), Some(first)) = (members.first(), actors.first(), steps.first()) else {
+        return Ok(steps);
+    };
+    if source.connector.tells_forms() || first.by != me {
+        return Ok(steps);
+    }
+    let place = place(config, collection, &source.name, None);
+    let Some(form) = source.connector.schema(&place).await? else { return Ok(steps) };
+    match lineage::take(&steps, me, Position::end_of(u64::MAX), None, &keyed(form, collection)?)? {
+        Taken::As(_) => Ok(steps),
+        Taken::New(schema) => {
+            let newest = steps.last().map_or(SchemaId(0), |step| step.schema.id);
+            lineages.add(number, newest, &schema, me, Position::START).await
+        }
+    }
 }
 
 /// The schema of a collection as the source has it, else as another platform has it, and whose it is.

@@ -1,4 +1,4 @@
-//! From a dataset that is ready to its loops: a resolver per partition; per LOG platform one reader
+//! From a dataset that is ready to its loops: a resolver per partition, unless one reader settles itself; per LOG platform one reader
 //! and a sink per partition; per HINT platform an agent per partition (claim-9). Each loop stands on
 //! its own: one that stops leaves the others running.
 
@@ -7,6 +7,7 @@ use super::control::Control;
 use super::dataset::{Dataset, Member, Ready, place};
 use super::gate::Valve;
 use super::log::Opened as OpenLog;
+use super::mode::Mode;
 use super::tasks::Tasks;
 use super::verify;
 use crate::apply::{ReaderTopics, Sink};
@@ -16,6 +17,7 @@ use crate::config;
 use crate::connectors::contract::{BatchLimit, CollectionNo, LogPlatform, Opened, Scope};
 use crate::event::{ActorId, Key};
 use crate::flow;
+use crate::fused::Fused;
 use crate::govern::{Allowed, Policy};
 use crate::resolve::policy::LastWriter;
 use crate::runtime::clock::Clock;
@@ -38,6 +40,8 @@ const PENDING_MAX: usize = 10_000;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// When heads are written to S (resolve-4).
 const PROJECTION: Projection = Projection { versions_max: 100_000, every_ms: 600_000 };
+/// The same where it is read again from D: about as often as a gigabyte is written.
+const FUSED_PROJECTION: Projection = Projection { versions_max: 1_000_000, every_ms: 600_000 };
 /// Milliseconds after which a change that is missing in C stops its partition (resolve-5).
 const GAP_AFTER_MS: u64 = 60_000;
 /// The pause before a loop that stopped at a single record tries again, in milliseconds.
@@ -84,7 +88,9 @@ impl Loops {
     fn post(&self, dataset: &Arc<str>, platform: &Arc<str>, work: Work, input: Option<Partition>) -> Arc<Post> {
         let progress = match work {
             Work::Resolve => Progress::of_dataset(DatasetMeter::new(dataset, "last-write-wins")),
-            Work::Capture | Work::Apply | Work::Agent => Progress::of_platform(PlatformMeter::new(dataset, platform)),
+            Work::Capture | Work::Fused | Work::Apply | Work::Agent => {
+                Progress::of_platform(PlatformMeter::new(dataset, platform))
+            }
             Work::Prepare | Work::Open | Work::Hints | Work::Discard => Progress::default(),
         };
         self.board.post(Post { input, progress: Arc::new(progress), ..Post::new(dataset, platform, work) })
@@ -93,7 +99,7 @@ impl Loops {
     /// Starts everything of a dataset that is ready.
     pub(super) fn start(&self, dataset: &Arc<Dataset>) {
         let name: Arc<str> = dataset.config.name.as_str().into();
-        for ready in &dataset.collections {
+        for ready in dataset.collections.iter().filter(|_| dataset.mode == Mode::Separate) {
             for index in 0..ready.topics.partitions {
                 self.resolver(dataset, &name, ready, index);
             }
@@ -255,6 +261,12 @@ impl Platform {
     }
 
     fn start_log(&self, platform: Arc<dyn LogPlatform>) {
+        // resolve-9: everything in the dataset came from here, so there is nothing to apply.
+        if let Mode::Fused(writer) = self.dataset.mode
+            && self.dataset.members.get(writer).is_some_and(|member| member.name == self.member.name)
+        {
+            return self.fused(platform);
+        }
         if self.member.part.proposes {
             self.capture(platform.clone());
         } else {
@@ -271,13 +283,32 @@ impl Platform {
 
     fn capture(&self, platform: Arc<dyn LogPlatform>) {
         let post = self.post(Work::Capture, None);
+        let capture = self.reader(platform, &post);
+        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
+        self.loops.tasks.spawn(async move { loops.tend(post, || flow::capture(&capture, limit)).await });
+    }
+
+    fn fused(&self, platform: Arc<dyn LogPlatform>) {
+        let post = self.post(Work::Fused, None);
+        let parts = |ready: &Ready| (0..ready.topics.partitions).map(|i| ready.topics.parts(i)).collect::<Vec<_>>();
+        let fused = Fused {
+            reader: self.reader(platform, &post),
+            parts: self.dataset.collections.iter().flat_map(parts).collect(),
+            policy: Arc::new(LastWriter),
+            projection: FUSED_PROJECTION,
+        };
+        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
+        self.loops.tasks.spawn(async move { loops.tend(post, || flow::fused(&fused, limit)).await });
+    }
+
+    fn reader(&self, platform: Arc<dyn LogPlatform>, post: &Post) -> Capture {
         let topics: Vec<_> = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
         let lane_of = move |collection: CollectionNo, key: &Key| {
             let (before, this) = topics.split_at(usize::from(collection).min(topics.len()));
             let first: u32 = before.iter().map(|topics| topics.partitions).sum();
             (first + this.first().map_or(0, |topics| topics.of(key))) as usize
         };
-        let capture = Capture {
+        Capture {
             log: self.loops.typed(),
             clock: self.loops.clock.clone(),
             platform,
@@ -289,9 +320,7 @@ impl Platform {
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
             truncate: self.truncate(),
             progress: post.progress.clone(),
-        };
-        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
-        self.loops.tasks.spawn(async move { loops.tend(post, || flow::capture(&capture, limit)).await });
+        }
     }
 
     /// read-9: where others write too, a large truncate is passed on only if the dataset says so.

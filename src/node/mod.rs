@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod leftovers;
 pub mod letters;
 pub mod log;
+pub mod mode;
 pub mod roster;
 
 mod agents;

@@ -81,6 +81,7 @@ codes! {
     ConfigInvalid "config_invalid" Config,
     ConfigMissing "config_missing" Config,
     ConfigUnsupported "config_unsupported" Config,
+    ModeChanged "mode_changed" Config,
     FlowForbidden "flow_forbidden" Config,
     SourceUnreachable "source_unreachable" Transient,
     SourceDenied "source_denied" Environment,

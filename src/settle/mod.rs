@@ -15,6 +15,7 @@ use crate::resolve::{self, Ancestor, PartState, Policy, group};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::announcement;
 use crate::topic::message::{Newest, message};
 use crate::topic::name::Parts;
 use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
@@ -367,14 +368,4 @@ pub async fn rule(log: &dyn Log<Typed>, changes: &Partition, rules: &Rules) -> R
 /// Says in C which schemas are in use, before their first user (read-10). Unclaimed.
 pub async fn announce(log: &dyn Log<Typed>, changes: &Partition, schemas: &[Arc<Schema>]) -> Result<()> {
     log.session().await?.append(changes, schemas.iter().map(announcement).collect()).await.map(|_| ())
-}
-
-/// A schema as a control input. The command id is made of the schema, so that a second announcement is
-/// void (claim-10).
-#[must_use]
-pub fn announcement(schema: &Arc<Schema>) -> Message<Typed> {
-    let name = format!("schema {} {}", schema.id.0, schema.name);
-    let command = u128::from_be_bytes(Fp::of_bytes(name.as_bytes()).0);
-    let input = ControlInput { command, control: Control::Schema(schema.clone()) };
-    message(Arc::new(Record::Control(Box::new(input))))
 }

@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub truncates: u32,
     /// Application writes, in 1000 steps.
     pub write_weight: u32,
+    /// Applications change the first platform's table (LOG), of 1000 of its other transactions (read-10).
+    pub alters: u32,
     /// Clocks are off by up to this many milliseconds.
     pub skew_ms: i64,
     /// Whether a tag an application removed may come back there for a while and be kept in its next
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub strict: bool,
     /// Each operation is carried through before the next one: no conflicts may occur (I13).
     pub sequential: bool,
+    /// The first platform alone writes, and its reader settles (resolve-9).
+    pub fused: bool,
     /// After this much virtual time without progress the deployment is at rest. Longer than any
     /// interval at which the product looks again by itself.
     pub quiet_ms: u64,
@@ -238,6 +242,7 @@ impl<'a> Simulation<'a> {
             clock: SimClock::new(self.time.clone(), skew),
             platforms: self.sites.iter().enumerate().map(platform).collect(),
             topics: self.topics.clone(),
+            fused: self.config.fused,
             lineages: self.lineages.clone(),
             policy: self.config.policy,
             assigned: assigned.clone(),
@@ -302,7 +307,11 @@ impl<'a> Simulation<'a> {
         self.shared.calm.store(true, Relaxed);
         for _ in 0..self.config.operations {
             self.settle("before the next operation");
+            self.app_alter();
             self.app_write();
+            if self.config.fused {
+                self.app_touch();
+            }
         }
         self.settle("after the last operation");
         if self.oracle.conflicts() > 0 {
@@ -380,7 +389,7 @@ impl<'a> Simulation<'a> {
         let (sites, config) = (&self.sites, self.config);
         let (exact, strict) = (config.is_exact(), config.strict);
         let reasserts = self.product.reasserts();
-        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict, reasserts };
+        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict, reasserts, fused: config.fused };
         self.oracle.judge_rest(rest, |p, key| sites[p].tags(key));
     }
 

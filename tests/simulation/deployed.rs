@@ -13,6 +13,7 @@ use driftless::capture::{Capture, Lane};
 use driftless::connectors::contract::BatchLimit;
 use driftless::event::{Key, Row, Rules, Side};
 use driftless::flow;
+use driftless::fused::Fused;
 use driftless::resolve::policy::{LastWriter, Merged, Policy as Rule};
 use driftless::runtime::error::{Remedy, Result};
 use driftless::settle::{Projection, Resolver, announce};
@@ -51,6 +52,9 @@ async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<Infallible> {
             let capture = capture(env, platform);
             for lane in &capture.lanes {
                 announce(&*capture.log, &lane.changes, &[schema().clone()]).await?;
+            }
+            if env.fused {
+                return flow::fused(&fused(env, capture), LIMIT).await;
             }
             flow::capture(&capture, LIMIT).await
         }
@@ -112,7 +116,7 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         collection: 0,
         lineages: env.lineages.clone(),
         dataset: env.topics.dataset(partition),
-        reader: Some(ReaderTopics {
+        reader: (!env.fused).then(|| ReaderTopics {
             ledger: env.topics.ledger(&this.name, partition),
             marks: env.topics.ledger(&this.name, 0),
         }),
@@ -135,7 +139,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         store: store.clone(),
         me: this.actor,
         collection: 0,
-        schema: schema().id,
+        lineages: env.lineages.clone(),
         index: partition,
         owns: Arc::new(move |key| topics.of(key) == partition),
         changes: env.topics.changes(partition),
@@ -144,7 +148,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         timing: Timing { scan_every_ms: 60_000, mark_every_ms: 200, write_within_ms: 5_000, margin_ms: 1_000 },
         batch_max: 4,
         replay: start == Start::Replay,
-        part: Part { proposes: true, receives: true },
+        part: Part { proposes: !env.fused, receives: true },
         dead_after_ms: 60_000,
         orders: Arc::default(),
         allowed: Arc::new(|| Ok(())),
@@ -152,16 +156,24 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
     }
 }
 
-fn resolver(env: &Env, partition: u32) -> Resolver {
-    let policy: Arc<dyn Rule> = match env.policy {
+fn policy(env: &Env) -> Arc<dyn Rule> {
+    match env.policy {
         Policy::Set => Arc::new(SetMerge),
         Policy::Register => Arc::new(LastWriter),
-    };
+    }
+}
+
+fn fused(env: &Env, reader: Capture) -> Fused {
+    let parts = (0..env.topics.partitions).map(|index| env.topics.parts(index)).collect();
+    Fused { reader, parts, policy: policy(env), projection: Projection { versions_max: 4, every_ms: 500 } }
+}
+
+fn resolver(env: &Env, partition: u32) -> Resolver {
     Resolver {
         log: log(env),
         clock: env.clock.clone(),
         parts: env.topics.parts(partition),
-        policy,
+        policy: policy(env),
         projection: Projection { versions_max: 4, every_ms: 500 },
         // No record that was acknowledged is ever lost here; a role may be down for long.
         gap_after_ms: 3_600_000,
@@ -226,6 +238,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("claim-7", Expect::Caught, &[]),
     // read-9
     mutant("read-9", Expect::Caught, &[]),
+    mutant("read-9-adopted", Expect::Caught, &["2 log, truncates, heavy faults"]),
     mutant("read-9-given", Expect::Caught, &["2 log, truncates, heavy faults"]),
     // resolve-10
     mutant("resolve-10", Expect::Caught, &[]),
@@ -239,6 +252,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
+    // read-10: content counts under the schema it was given in …
+    mutant("read-10", Expect::Caught, &[]),
+    mutant("read-10-seen", Expect::Caught, &[]),
+    // … and a schema stands in C before its first user.
+    mutant("schema-first", Expect::Caught, &[]),
     // read-2: what rows contain must be in the log behind the first position
     mutant(
         "as-of-the-mark",
@@ -258,7 +276,27 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         Expect::Clean("what is proposed twice is equal and joins; it only matters to a first copy's rule"),
         &[],
     ),
+    // resolve-9
+    mutant("claim-void", Expect::Caught, FUSED),
+    mutant("claim-4", Expect::Caught, FUSED),
+    mutant("fused-claims-state", Expect::Caught, FUSED),
+    mutant("fused-read-back", Expect::Caught, FUSED),
+    mutant("fused-read-12", Expect::Caught, FUSED),
+    mutant(
+        "fused-read-13",
+        Expect::Clean("the mark says what was published, too, and a fused reader keeps nothing else of a position"),
+        FUSED,
+    ),
+    mutant("fused-checkpoint-after-acks", Expect::Caught, FUSED),
+    mutant("fused-who-5", Expect::Caught, FUSED),
+    mutant("fused-claim-7", Expect::Caught, FUSED),
+    mutant("fused-mark-after-acks", Expect::Caught, FUSED),
+    mutant("read-6", Expect::Caught, FUSED),
 ];
+
+/// Where one platform writes and its reader settles.
+#[cfg(feature = "mutants")]
+const FUSED: &[&str] = super::configs::FUSED;
 
 /// Takes a guard out of the product on this thread.
 #[cfg(feature = "mutants")]

@@ -81,6 +81,10 @@ impl Connector for Postgres {
         Ok(findings)
     }
 
+    fn tells_forms(&self) -> bool {
+        true
+    }
+
     async fn schema(&self, place: &Place) -> Result<Option<Schema>> {
         let session = Session::open(&self.config).await?;
         let place = Place { schema: None, ..place.clone() };
