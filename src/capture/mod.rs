@@ -11,9 +11,7 @@ mod restored;
 pub mod truncate;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
-use crate::event::{
-    ActorId, Copying, KnownRecord, Position, ReaderMark, Record, Role, Schema, Stamp, Validity,
-};
+use crate::event::{ActorId, Copying, KnownRecord, Position, ReaderMark, Record, Role, Schema, Stamp, Validity};
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
