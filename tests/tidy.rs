@@ -88,7 +88,11 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(2, "topic", &["runtime", "guard", "event"]),
     layer(3, "state", &["runtime", "event", "topic"]),
     layer(4, "connectors", &["runtime", "event"]),
-    layer(4, "connectors::contract", &["runtime", "event", "ledger", "state"]),
+    layer(
+        4,
+        "connectors::contract",
+        &["runtime", "event", "ledger", "state", "connectors::abilities", "connectors::told"],
+    ),
     layer(4, "connectors::conformance", &["runtime", "event", "ledger", "connectors::contract"]),
     layer(4, "connectors::*", &["runtime", "event", "connectors::contract"]),
     layer(4, "wrap", &["runtime", "event", "connectors::contract"]),
