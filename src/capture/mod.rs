@@ -167,6 +167,7 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
+            opened: self.schemas.clone(),
             views: HashMap::new(),
             partition_of: self.lane_of.clone(),
             known: restored
