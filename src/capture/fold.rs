@@ -43,6 +43,8 @@ pub struct Fold {
     pub me: ActorId,
     /// The schema of each collection, in force at this place.
     pub schemas: Vec<Arc<Schema>>,
+    /// The same as the platform was opened with: rows of a first copy are of these.
+    pub opened: Vec<Arc<Schema>>,
     /// How the rows of collections whose tables are of another form are read (read-10).
     pub views: HashMap<CollectionNo, View>,
     /// The partition (of all collections' partitions) each key belongs to.
@@ -162,7 +164,7 @@ impl Fold {
     }
 
     /// From here on a table is of another form.
-    fn look(&mut self, collection: CollectionNo, view: &View) {
+    pub(super) fn look(&mut self, collection: CollectionNo, view: &View) {
         if let Some(schema) = self.schemas.get_mut(usize::from(collection)) {
             *schema = view.now.to.clone();
         }
@@ -189,7 +191,7 @@ impl Fold {
                 value: Some(row.row.clone()),
                 fp: row.fp,
                 before: None,
-                schema: None,
+                schema: self.opened.get(usize::from(row.collection)).cloned(),
             };
             proposals.push(self.propose(&image, at, None, row.time_ms, now_ms, stamp));
         }

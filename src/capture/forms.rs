@@ -5,7 +5,7 @@
 
 use super::fold::{Addressed, View};
 use super::{Capture, Owned};
-use crate::connectors::contract::{CollectionNo, ReadBatch, Transaction};
+use crate::connectors::contract::{Change, CollectionNo, ReadBatch, Transaction};
 use crate::event::lineage::{self, Form, Lens, Taken};
 use crate::event::{Position, Schema, SchemaId};
 use crate::guard;
@@ -40,11 +40,34 @@ impl Owned<'_> {
 
     /// What the forms of a transaction mean; when this returns, their schemas may be used.
     pub(super) async fn views(&mut self, transaction: &Transaction) -> Result<Vec<View>> {
+        self.follow(transaction).await?;
         let mut views = Vec::with_capacity(transaction.forms.len());
         for form in &transaction.forms {
             views.push(self.view(transaction, form).await?);
         }
         Ok(views)
+    }
+
+    /// Our own sink gave a row in a version of the schema that another platform has made since: the form
+    /// here is the same and means something else. Without it the sink's write would look like an edit.
+    async fn follow(&mut self, transaction: &Transaction) -> Result<()> {
+        for change in &transaction.changes {
+            let Change::Ledger { collection, entry: Some(entry), .. } = change else { continue };
+            let opened = self.capture.schemas.get(usize::from(*collection));
+            let is_known = match self.fold.views.get(collection) {
+                Some(view) => view.all.contains_key(&entry.schema),
+                None => opened.is_none_or(|schema| schema.id == entry.schema),
+            };
+            if is_known {
+                continue;
+            }
+            let form = self.fold.views.get(collection).map(|view| view.form.clone());
+            let Some(schema) = form.or_else(|| opened.cloned()) else { continue };
+            let form = Form { from: 0, collection: *collection, schema, before: None };
+            let view = self.view(transaction, &form).await?;
+            self.fold.look(*collection, &view);
+        }
+        Ok(())
     }
 
     /// What ledger rows of earlier versions say counts under those, from the start on.

@@ -167,6 +167,7 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
+            opened: self.schemas.clone(),
             views: HashMap::new(),
             partition_of: self.lane_of.clone(),
             ctr: mark.map_or_else(|| vec![0; lanes], |m| m.ctr.clone()),

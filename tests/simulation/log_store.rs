@@ -496,7 +496,11 @@ impl LogLocked {
             state.put(key, after.clone(), fp);
             Change::Row { collection: 0, key: key.clone(), after, fp, before }
         });
-        let entry = entry_of(planned);
+        let mut entry = entry_of(planned);
+        if self.has_lost(version.schema) {
+            // The ledger names the version that has just what is here.
+            entry.schema = schema().id;
+        }
         state.ledger.insert(key.clone(), entry.clone());
         shared.applied();
         let ledger = Change::Ledger { collection: 0, key: key.clone(), entry: Some(entry) };

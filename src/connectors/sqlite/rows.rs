@@ -385,7 +385,8 @@ fn write_one<'k>(
             }
         }
     }
-    let entry = settle(conn, placed, planned)?;
+    let view = places.views.map(|views| views.of(version.schema)).transpose()?;
+    let entry = settle(conn, placed, &view.map_or_else(|| planned.clone(), |view| view.noted(planned)))?;
     unpark(conn, placed, &version.key, parked)?;
     found.insert(&version.key, Found { fp: planned.fp, ledger: Some(entry), unreadable: None });
     Ok(Written::Done)

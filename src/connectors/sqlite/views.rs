@@ -29,6 +29,8 @@ pub(super) struct View {
     lens: Lens,
     /// Whether columns of the version are missing.
     pub(super) has_lost: bool,
+    /// The version that the ledger names: the one that has just what is here, if there is one.
+    given: SchemaId,
 }
 
 impl Views {
@@ -46,7 +48,8 @@ impl Views {
             let newest = versions.last().cloned().unwrap_or_else(|| opened.table.schema.clone());
             let missing = |f: &&Field| !names.iter().any(|n| n.eq_ignore_ascii_case(&f.name)) && add.contains(&f.name);
             newest.fields.iter().filter(missing).try_for_each(|field| give(tx, &opened.table.name, field))?;
-            let by: Result<HashMap<_, _>> = versions.iter().map(|v| Ok((v.id, view(tx, opened, v)?))).collect();
+            let by: Result<HashMap<_, _>> =
+                versions.iter().map(|v| Ok((v.id, view(tx, opened, v, versions)?))).collect();
             let mut views = Views { by: by?, newest: newest.id };
             // The triggers note what the newest version has; a new layout begins (read-12).
             let table = &views.newest(opened).table;
@@ -71,6 +74,12 @@ impl Views {
 }
 
 impl View {
+    /// A version as the ledger notes it.
+    pub(super) fn noted(&self, planned: &Planned) -> Planned {
+        let version = Canonical { schema: self.given, ..Canonical::clone(&planned.version) };
+        Planned { version: Arc::new(version), ..planned.clone() }
+    }
+
     /// A row of the version as a row of the table.
     pub(super) fn lifted(&self, row: &Row) -> Row {
         self.lens.lift(row, &Value::Null)
@@ -84,11 +93,12 @@ impl View {
     }
 }
 
-fn view(conn: &Connection, opened: &Placed, version: &Arc<Schema>) -> Result<View> {
+fn view(conn: &Connection, opened: &Placed, version: &Arc<Schema>, all: &[Arc<Schema>]) -> Result<View> {
     let part = part(conn, &opened.table.name, version)?;
     let has_lost = part.fields.len() < version.fields.len();
     let table = load(conn, &opened.table.name, &part)?;
-    Ok(View { placed: Placed { table, ..opened.clone() }, lens: Lens::new(version, &part), has_lost })
+    let given = all.iter().rev().find(|v| v.fields == part.fields).map_or(version.id, |v| v.id);
+    Ok(View { placed: Placed { table, ..opened.clone() }, lens: Lens::new(version, &part), has_lost, given })
 }
 
 fn load(conn: &Connection, table: &str, schema: &Arc<Schema>) -> Result<Table> {
