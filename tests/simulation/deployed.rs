@@ -285,6 +285,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // read-10: content counts under the schema it was given in …
     mutant("read-10", Expect::Caught, &[]),
     mutant("read-10-seen", Expect::Caught, &[]),
+    mutant("read-10-known", Expect::Caught, CHANGING),
     // … and a schema stands in C before its first user.
     mutant("schema-first", Expect::Caught, &[]),
     // read-2: what rows contain must be in the log behind the first position
@@ -321,6 +322,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
 /// Where one platform writes and its reader settles.
 #[cfg(feature = "mutants")]
 const FUSED: &[&str] = super::configs::FUSED;
+
+/// Where tables change.
+#[cfg(feature = "mutants")]
+const CHANGING: &[&str] = &["3 log, changing tables", "2 log, changing tables, register"];
 
 /// Takes a guard out of the product on this thread.
 #[cfg(feature = "mutants")]
