@@ -73,6 +73,18 @@ const OUTSIDE: &[&str] = &[
     "node",
 ];
 
+/// What a reader makes of a transaction, and of a truncate in it: pure.
+const FOLD: &[&str] = &[
+    "event",
+    "ledger",
+    "runtime::error",
+    "connectors::contract",
+    "state::view",
+    "guard",
+    "capture::fold",
+    "capture::truncate",
+];
+
 pub(crate) const LAYERS: &[Layer] = &[
     layer(0, "runtime", &[]),
     layer(1, "event", &["runtime"]),
@@ -81,7 +93,8 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(2, "govern", &["event", "runtime::error"]),
     layer(2, "topic::claim", DECIDES),
     layer(2, "state::view", &["event"]),
-    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "connectors::contract", "state::view", "guard"]),
+    layer(2, "capture::fold", FOLD),
+    layer(2, "capture::truncate", FOLD),
     layer(2, "apply::decide", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "agent::step", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),

@@ -1,7 +1,6 @@
 //! The ledger of an agent's partition: the entry of each key, restored from L and from the agent's own
 //! proposals in C.
 
-use super::newer;
 use crate::event::{ActorId, AgentMark, Ctr, Key, LedgerEntry, Link, Record};
 use crate::guard;
 use crate::runtime::error::{Error, Result};
@@ -164,4 +163,8 @@ impl Restored {
         }
         self.ledger.put(key.clone(), Held { entry: entry.clone(), rev, in_changes, noted })
     }
+}
+
+fn newer(a: Link, b: Link) -> Link {
+    if b.offset > a.offset { b } else { a }
 }

@@ -205,10 +205,6 @@ impl Agent {
     }
 }
 
-fn newer(a: Link, b: Link) -> Link {
-    if b.offset > a.offset { b } else { a }
-}
-
 impl Owned<'_> {
     /// The partition as the store knows its owner.
     fn place(&self) -> contract::Owned {
@@ -218,9 +214,7 @@ impl Owned<'_> {
 
     /// Takes hints: the keys of the partition in them, and whether everything must be listed again.
     pub fn hinted(&mut self, hints: contract::Hints) -> Vec<Key> {
-        if hints.rescan {
-            self.scanned_ms = None;
-        }
+        self.scanned_ms = self.scanned_ms.filter(|_| !hints.rescan);
         hints.keys.into_iter().filter(|key| (self.agent.owns)(key)).collect()
     }
 

@@ -5,6 +5,7 @@ use super::schemas::Schemas;
 use super::step::{Author, Local, Step, Target, proposal, step};
 use super::{Held, Owned};
 use crate::connectors::contract::{Content, Observed, Outcome};
+use crate::event::version::CLOCK_AHEAD_MAX_MS;
 use crate::event::{Fp, Hlc, Intent, Key, Landed, LedgerEntry, Record};
 use crate::guard;
 use crate::ledger::pending::{Park, Why};
@@ -15,9 +16,6 @@ use crate::topic::{Message, Typed};
 use futures_util::future::join_all;
 use std::collections::HashSet;
 use std::sync::Arc;
-
-/// value-3: how far a store's clock may be ahead of ours.
-const CLOCK_AHEAD_MAX_MS: u64 = 500;
 
 /// What a round's decisions lead to.
 #[derive(Default)]

@@ -5,18 +5,16 @@
 use super::truncate::Truncates;
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
 use crate::event::lineage::Lens;
+pub use crate::event::version::write_time;
 use crate::event::{
-    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, SchemaId, Stamp,
-    Txn, Value,
+    ActorId, Ctr, Dot, Fp, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, SchemaId, Stamp, Txn,
+    Value,
 };
 use crate::guard;
 use crate::runtime::error::Result;
 use crate::state::view::{Noted, View as Entries, Weigh};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-
-/// How far a source's clock may be ahead of ours before its times are clamped (value-3).
-pub const CLOCK_AHEAD_MAX_MS: u64 = 500;
 
 /// Which lane (partition of a collection) a key belongs to.
 pub type LaneOf = Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>;
@@ -320,13 +318,6 @@ pub fn known_after(proposal: &Proposal) -> Known {
         ts: proposal.ts,
         pos: proposal.src_pos,
     }
-}
-
-/// value-3: the source's time, but after the version it changes and not far ahead of our clock.
-/// Where the two bounds cross, the lower one wins.
-#[must_use]
-pub fn write_time(base: Hlc, time_ms: u64, now_ms: u64) -> Hlc {
-    Hlc::from_ms(time_ms.min(now_ms + CLOCK_AHEAD_MAX_MS)).max(base.tick())
 }
 
 /// The ordinal of each row's last image in a transaction.

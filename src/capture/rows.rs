@@ -16,6 +16,9 @@ use crate::topic::{Delivered, Message, Typed};
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// What is written to a partition of L, and what that supersedes there.
+type Moved = (Vec<Message<Typed>>, Vec<Message<Typed>>);
+
 /// Rows written to L from one fetch.
 const PAGE: usize = 4_096;
 
@@ -160,7 +163,7 @@ impl Restored {
 impl Owned<'_> {
     /// What is known of the rows that moved, as messages per lane, and those that remove what they
     /// supersede.
-    pub(super) fn take_moved(&mut self) -> Result<Vec<(Vec<Message<Typed>>, Vec<Message<Typed>>)>> {
+    pub(super) fn take_moved(&mut self) -> Result<Vec<Moved>> {
         let mut lanes: Vec<_> = self.ledgers.iter().map(|_| (Vec::new(), Vec::new())).collect();
         let moved: Vec<(CollectionNo, Key)> = self.fold.moved.drain().collect();
         for page in moved.chunks(PAGE) {

@@ -328,6 +328,7 @@ mod tests {
         assert_eq!(Limit::ASK.keys_max, 10);
     }
 
+    /// read-4
     #[test]
     fn read_4_a_truncate_and_its_neighbours_say_their_places_in_their_transaction() {
         let mut fold = fold(Limit { keys_max: usize::MAX, group_max: 10 });

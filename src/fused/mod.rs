@@ -163,7 +163,7 @@ impl<'a> Direct<'a> {
     async fn transaction(&mut self, transaction: Transaction, now_ms: u64) -> Result<usize> {
         let mut views = self.views(&transaction).await?.into_iter().peekable();
         let Transaction { commit, time_ms, first, changes, .. } = transaction;
-        let (mut versions, from) = (0, self.from_log());
+        let (mut versions, from) = (0, self.log_found());
         for (number, change) in changes.into_iter().enumerate() {
             while let Some((collection, _, view)) = views.next_if(|(_, from, _)| *from <= number) {
                 self.look(collection, view);
@@ -269,7 +269,7 @@ impl<'a> Direct<'a> {
         self.lanes.iter().any(|writing| self.through < writing.lane.lastpos())
     }
 
-    fn from_log(&self) -> Found {
+    fn log_found(&self) -> Found {
         if self.is_copying() { Found::LogNoted } else { Found::Log }
     }
 

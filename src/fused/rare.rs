@@ -61,7 +61,7 @@ impl Direct<'_> {
         time_ms: u64,
         now_ms: u64,
     ) -> Result<usize> {
-        let (mut versions, from) = (0, self.from_log());
+        let (mut versions, from) = (0, self.log_found());
         self.truncated.insert(collection, at);
         for lane in 0..self.lanes.len() {
             let mine = self.capture().lanes.get(lane).is_some_and(|of| of.collection == collection);

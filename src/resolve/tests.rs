@@ -88,6 +88,7 @@ fn told(state: &PartState) -> Told<'_> {
     )
 }
 
+/// resolve-3
 #[test]
 fn resolve_3_the_versions_are_a_function_of_the_inputs() {
     let (mut one, mut other) = (PartState::default(), PartState::default());

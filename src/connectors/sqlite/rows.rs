@@ -4,7 +4,7 @@
 use super::client::{Dataset, Placed, Shared, blocking, immediate};
 use super::failure::{failed, failing, refuses_row};
 use super::position::{self, Epochs};
-use super::views::Views;
+use super::wire::views::Views;
 use super::wire::write::{content, entry, has_parked, observe, park, settle, told_content, unpark, write_row};
 use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};
 use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Schema, SchemaId, Seq};
