@@ -2,6 +2,7 @@
 //! The context of a change comes from its place in the log, never from how the ledger looks now:
 //! comparing an image with the *current* ledger makes echoes bounce for ever (correctness.md §3.1).
 
+pub use super::forms::{View, Views};
 use super::truncate::Truncates;
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
 use crate::event::lineage::Lens;
@@ -69,20 +70,6 @@ pub struct Published {
     /// Copies, which stand in no log: they move RS at their position.
     pub copies: BTreeMap<Position, Vec<(CollectionNo, Key, Known)>>,
 }
-
-/// A table's form, and what its rows are to the dataset (read-10).
-#[derive(Clone, Debug)]
-pub struct View {
-    /// The form.
-    pub form: Arc<Schema>,
-    /// To the schema in force.
-    pub now: Lens,
-    /// To every version of the schema, by id: what a ledger row says counts under its own.
-    pub all: HashMap<SchemaId, Lens>,
-}
-
-/// What a form means, for `Fold::transaction`: in the order of the transaction's `forms`.
-pub type Views = [View];
 
 /// A proposal, or keys that a truncate took away, and the partition it goes to.
 pub type Addressed = (usize, Record);
@@ -257,7 +244,9 @@ impl Fold {
         let schema = image.schema.as_ref().or_else(|| self.schemas.get(usize::from(image.collection)));
         // The image before is the ancestor only if the dataset knows it: not what a first copy has
         // not reached yet, nor an edit that no log showed.
-        let known = |before: &&Arc<Row>| schema.is_some_and(|s| Fp::of_row(s, before) == base.fp);
+        let view = self.views.get(&image.collection);
+        let fp = |s: &Schema, row: &Row| view.map_or_else(|| Fp::of_row(s, row), |v| v.fp_under(row, s, base.schema));
+        let known = |before: &&Arc<Row>| schema.is_some_and(|s| fp(s, before) == base.fp);
         let before = image.before.as_ref().filter(|before| !guard!("before-known", !known(before)));
         let proposal = Proposal {
             stamp,
