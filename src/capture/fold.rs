@@ -136,7 +136,8 @@ impl Fold {
             let told = native.op == Op::Read && known.is_some_and(|k| k.fp == native.fp_under(view, k.schema));
             let new = known.is_none_or(|k| k.vv.is_empty() || k.fp == Fp::ABSENT);
             let earlier = known.filter(|_| !new).and_then(|k| native.still_of(view?, k.schema));
-            let image = native.seen_through(view, earlier, new);
+            let form = view.map(|view| &view.form).or_else(|| self.schemas.get(usize::from(native.collection)));
+            let image = native.whose_ancestor_is(known, view, form).seen_through(view, earlier, new);
             // The sink put it into the log before it could know that the reader had told of it: the first copy
             // did, or an earlier change (who-5).
             if guard!("sink-8-told", told) {
@@ -242,12 +243,6 @@ impl Fold {
         }
         let dot = Dot { actor: self.me, ctr };
         let schema = image.schema.as_ref().or_else(|| self.schemas.get(usize::from(image.collection)));
-        // The image before is the ancestor only if the dataset knows it: not what a first copy has
-        // not reached yet, nor an edit that no log showed.
-        let view = self.views.get(&image.collection);
-        let fp = |s: &Schema, row: &Row| view.map_or_else(|| Fp::of_row(s, row), |v| v.fp_under(row, s, base.schema));
-        let known = |before: &&Arc<Row>| schema.is_some_and(|s| fp(s, before) == base.fp);
-        let before = image.before.as_ref().filter(|before| !guard!("before-known", !known(before)));
         let proposal = Proposal {
             stamp,
             key: image.key.clone(),
@@ -261,7 +256,7 @@ impl Fold {
             fp_local: image.fp,
             schema: schema.map(|s| s.id).unwrap_or_default(),
             value: image.value.clone(),
-            before: before.cloned(),
+            before: image.before.clone(),
             txn,
             src_pos: at,
             rev: 0,
@@ -354,6 +349,19 @@ impl<'a> Image<'a> {
             (Some(row), Some(lens)) if guard!("read-10", true) => lens.fp(row),
             _ => self.fp,
         }
+    }
+
+    /// The image before is the ancestor only if the dataset knows it: not what a first copy has not reached
+    /// yet, nor an edit that no log showed. What is known was said under a version of the schema, though the
+    /// table may be of another form since (read-10).
+    fn whose_ancestor_is(self, known: Option<&Known>, view: Option<&View>, form: Option<&Arc<Schema>>) -> Self {
+        let lens = known.zip(view).and_then(|(known, view)| view.all.get(&known.schema));
+        let fp = |row: &Row| match (lens, form) {
+            (Some(lens), _) if guard!("read-10-before", true) => Some(lens.fp(row)),
+            (_, form) => form.map(|form| Fp::of_row(form, row)),
+        };
+        let is_known = |before: &Arc<Row>| fp(before) == known.map(|known| known.fp);
+        Image { before: self.before.filter(|before| !guard!("before-known", !is_known(before))), ..self }
     }
 
     /// A row keeps its version of the schema until a field that came later is written: nobody has said

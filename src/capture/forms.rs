@@ -7,7 +7,7 @@ use super::fold::Addressed;
 use super::{Capture, Owned};
 use crate::connectors::contract::{Change, CollectionNo, ReadBatch, Transaction};
 use crate::event::lineage::{self, Form, Lens, Taken};
-use crate::event::{Fp, Position, Row, Schema, SchemaId};
+use crate::event::{Position, Schema, SchemaId};
 use crate::guard;
 use crate::runtime::error::Result;
 use crate::topic::lineages::announcement;
@@ -27,17 +27,6 @@ pub struct View {
 
 /// What a form means, for `Fold::transaction`: in the order of the transaction's `forms`.
 pub type Views = [View];
-
-impl View {
-    /// The fingerprint that a row of the schema `of` has under another version (read-10): what is known of it
-    /// was said under that one, though the table may have another column since.
-    pub(super) fn fp_under(&self, row: &Row, of: &Schema, known: SchemaId) -> Fp {
-        match self.all.get(&known) {
-            Some(lens) if guard!("read-10-before", known != of.id) => Lens::new(of, &lens.to).fp(row),
-            _ => Fp::of_row(of, row),
-        }
-    }
-}
 
 impl Owned<'_> {
     /// Folds a batch. If a form cannot be taken over, or a person has to allow a truncate, what stands before
