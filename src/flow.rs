@@ -11,13 +11,15 @@ use crate::agent::Agent;
 use crate::apply::Sink;
 use crate::capture::copy::Copy;
 use crate::capture::{Capture, Owned};
-use crate::connectors::contract::{BatchLimit, LogPlatform};
+use crate::connectors::contract::{BatchLimit, LogPlatform, ReadBatch, Reader};
+use crate::fused::{Direct, Fused};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::stop::Stop;
 use crate::settle::Resolver;
 use crate::topic::Membership;
 use crate::topic::owner::Folded;
+use futures_util::future::select_all;
 use futures_util::{FutureExt, select_biased};
 use std::future::Future;
 use std::pin::pin;
@@ -26,7 +28,13 @@ use std::pin::pin;
 const PAUSE_MS_MAX: u64 = 60_000;
 
 /// Runs a loop until it hands over or fails for good; what passes by itself is tried again (error::remedy).
-pub async fn keep<T, F>(clock: &dyn Clock, mut told: impl FnMut(&Error), mut attempt: impl FnMut() -> F) -> Result<T>
+/// Who is asked to stop while it waits for another try has nothing to hand over.
+pub async fn keep<T, F>(
+    clock: &dyn Clock,
+    stop: &Stop,
+    mut told: impl FnMut(&Error),
+    mut attempt: impl FnMut() -> F,
+) -> Result<Option<T>>
 where
     F: Future<Output = Result<T>>,
 {
@@ -34,7 +42,7 @@ where
     loop {
         let begun_ms = clock.now_ms();
         let error = match attempt().await {
-            Ok(done) => return Ok(done),
+            Ok(done) => return Ok(Some(done)),
             Err(error) => error,
         };
         let Remedy::Retry { after } = error.remedy() else { return Err(error) };
@@ -42,7 +50,10 @@ where
         let lasted_ms = clock.now_ms().saturating_sub(begun_ms);
         let first_ms = u64::try_from(after.as_millis()).unwrap_or(PAUSE_MS_MAX);
         pause_ms = if lasted_ms > PAUSE_MS_MAX { first_ms } else { first_ms.max(pause_ms * 2).min(PAUSE_MS_MAX) };
-        clock.sleep_until(clock.now_ms() + pause_ms).await;
+        select_biased! {
+            () = stop.asked().fuse() => return Ok(None),
+            () = clock.sleep_until(clock.now_ms() + pause_ms).fuse() => {}
+        }
     }
 }
 
@@ -81,7 +92,53 @@ async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit, st
                     reader.release(durable).await?;
                 }
             }
-            batch = reader.next(limit).fuse() => owned.publish(&batch?),
+            batch = reader.next(limit).fuse() => owned.publish(&batch?).await?,
+            () = ready_if(copying).fuse() => {}
+        }
+    }
+}
+
+/// LOG platform → D, where it is the only one that writes (resolve-9): changes are read, settled and appended
+/// by one owner; positions follow as in `capture`. Behind it the heads go to S.
+pub async fn fused(fused: &Fused, limit: BatchLimit, stop: &Stop) -> Result<()> {
+    let (mut owned, behind) = fused.take_over().await?;
+    let projected = select_all(behind.into_iter().map(|behind| behind.run().boxed()));
+    let ended = select_biased! {
+        ended = settle_on(fused, &mut owned, limit, stop).fuse() => ended,
+        (Err(error), ..) = projected.fuse() => Err(error),
+    };
+    match ended {
+        Ok(()) => Ok(()),
+        Err(error) => Err(owned.unless_fenced(error).await),
+    }
+}
+
+async fn settle_on(fused: &Fused, owned: &mut Direct<'_>, limit: BatchLimit, stop: &Stop) -> Result<()> {
+    let mut reader = fused.reader.platform.reader(owned.start().await?).await?;
+    let mut copy = Copy::begin(owned).await?;
+    loop {
+        let full = owned.is_full();
+        if let Some(chunk) = copy.as_mut().filter(|chunk| !full && !chunk.waits(owned))
+            && chunk.proceed(owned, limit).await?
+        {
+            copy = Copy::begin(owned).await?;
+        }
+        let (due, full) = (owned.due_ms(), owned.is_full());
+        let copying = !full && copy.as_ref().is_some_and(|chunk| !chunk.waits(owned));
+        select_biased! {
+            () = stop.asked().fuse() => {
+                if let Some(durable) = owned.checkpoint().await? {
+                    reader.release(durable).await?;
+                }
+                return Ok(());
+            }
+            () = owned.acked().fuse() => owned.confirm().await?,
+            () = fused.reader.clock.sleep_until(due).fuse() => {
+                if let Some(durable) = owned.tend().await? {
+                    reader.release(durable).await?;
+                }
+            }
+            batch = changes_unless(full, &mut *reader, limit).fuse() => owned.publish(batch?).await?,
             () = ready_if(copying).fuse() => {}
         }
     }
@@ -118,6 +175,7 @@ pub async fn apply(
         select_biased! {
             // Everything finished is committed already.
             () = stop.asked().fuse() => return Ok(()),
+            () = sink.orders.news().fuse() => applying.obey().await?,
             () = sink.clock.sleep_until(due).fuse() => applying.retry().await?,
             batch = next_unless(full, &mut dataset, limit.rows_max).fuse() => applying.apply(batch?).await?,
         }
@@ -136,8 +194,9 @@ pub async fn agent(agent: &Agent, limit: BatchLimit, stop: &Stop) -> Result<()> 
         let due = owned.due_ms();
         let keys = select_biased! {
             () = stop.asked().fuse() => return owned.hand_over().await,
+            () = agent.orders.news().fuse() => owned.obey().await?,
             () = agent.clock.sleep_until(due).fuse() => owned.released(),
-            batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?),
+            batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?).await?,
             hints = agent.store.hints(agent.collection).fuse() => owned.hinted(hints?),
         };
         owned.work(keys).await?;
@@ -151,6 +210,11 @@ async fn next_unless(
     limit: usize,
 ) -> Result<Vec<(crate::topic::Delivered<crate::topic::Typed>, bool)>> {
     if full { std::future::pending().await } else { dataset.next(limit).await }
+}
+
+/// The next changes of a source, unless so much is on its way that nothing more may be taken in.
+async fn changes_unless(full: bool, reader: &mut dyn Reader, limit: BatchLimit) -> Result<ReadBatch> {
+    if full { std::future::pending().await } else { reader.next(limit).await }
 }
 
 /// Ready at once, or never.

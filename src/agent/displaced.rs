@@ -38,6 +38,7 @@ impl Owned<'_> {
             Content::Row(row) => Some(row.clone()),
             Content::Absent | Content::Undecodable(_) => None,
         };
+        let (value, fp, schema) = self.schemas.proposed(value, found.fp, self.schemas.newest);
         let proposal = Proposal {
             stamp: self.stamp,
             key: found.key.clone(),
@@ -47,9 +48,9 @@ impl Owned<'_> {
             base_tomb: false,
             ts: Hlc::from_ms(found.time_ms.min(self.agent.clock.now_ms())),
             op: Op::Put,
-            fp: found.fp,
+            fp,
             fp_local: found.fp,
-            schema: self.agent.schema,
+            schema,
             value,
             before: None,
             txn: None,

@@ -5,22 +5,30 @@
 
 pub mod breaker;
 mod displaced;
+mod held;
+mod letters;
 pub mod round;
+mod schemas;
 pub mod step;
 
 use crate::connectors::contract::{self, CollectionNo, Store};
-use crate::event::{
-    ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
-};
+use crate::event::{ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, Stamp, Validity};
+use crate::govern::Allowed;
 use crate::guard;
-use crate::ledger::pending::{Pending, Why};
+use crate::ledger::order::Order;
+use crate::ledger::pending::{Park, Pending, Why};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
+use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
-use crate::topic::message::{Newest, message};
+use crate::state::{Keys, Memory, Noted, Plain, State};
+use crate::topic::lineages::Lineages;
+use crate::topic::message::{LEDGER, message, removal};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
 use breaker::Breaker;
+use held::{Held, Ledger, Restored};
+use schemas::Schemas;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -36,8 +44,8 @@ pub struct Agent {
     pub me: ActorId,
     /// The collection.
     pub collection: CollectionNo,
-    /// Its schema.
-    pub schema: SchemaId,
+    /// The versions its schema had.
+    pub lineages: Arc<dyn Lineages>,
     /// The number of the partition.
     pub index: u32,
     /// Whether a key belongs to the partition.
@@ -56,9 +64,20 @@ pub struct Agent {
     pub replay: bool,
     /// Who may write here (who-2).
     pub part: Part,
+    /// Where what is known of keys is kept.
+    pub memory: Memory,
+    /// How long a refused version stays parked before it becomes a dead letter, in milliseconds.
+    pub dead_after_ms: u64,
+    /// What people ask of it.
+    pub orders: Arc<Orders<Order>>,
+    /// Asked before each write.
+    pub allowed: Allowed,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
+
+/// Keys looked at together when all are.
+const PAGE: usize = 4_096;
 
 /// What a platform does in its dataset (who-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,51 +101,35 @@ pub struct Timing {
     pub margin_ms: u64,
 }
 
-/// A key's ledger entry and where its newest revision stands.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    entry: LedgerEntry,
-    rev: u64,
-    /// The newest revision is carried by a proposal in C, not by a record in L.
-    in_changes: bool,
-}
-
 /// An owned partition of a store.
 pub struct Owned<'a> {
     agent: &'a Agent,
     stamp: Stamp,
     changes: Writer,
     ledger: Writer,
-    newest: Newest,
-    held: HashMap<Key, Held>,
+    schemas: Schemas,
+    held: Ledger,
+    /// What removes superseded records from L, once the newer ones are known to count (claim-6).
+    superseded: Vec<Message<Typed>>,
     ctr: Ctr,
     rev: u64,
     /// D is read up to here.
     read: Link,
     pending: Pending,
+    /// Keys whose content cannot be told, though no version waits for them (agent-6).
+    odd: HashMap<Key, Park>,
     /// Keys with a write of unknown fate, and until when nothing is done to them (agent-8).
     quarantine: HashMap<Key, u64>,
     /// Intents whose one answer said "did not take effect".
     definite: HashSet<u64>,
     /// When a key was last seen present, in the store's milliseconds (value-3).
-    present: HashMap<Key, u64>,
+    present: State<u64>,
     breaker: Breaker,
     marked: (Link, u64),
     marked_ms: u64,
     scanned_ms: Option<u64>,
     /// The platform's content was never scanned to its end: what is found is a first copy (who-4).
     first_copy: bool,
-}
-
-/// What L and C say.
-#[derive(Default)]
-struct Restored {
-    held: HashMap<Key, Held>,
-    newest: Newest,
-    mark: Option<AgentMark>,
-    canon: Link,
-    ctr: Ctr,
-    rev: u64,
 }
 
 impl Agent {
@@ -148,7 +151,7 @@ impl Agent {
 
     async fn try_take_over(&self, session: &Arc<dyn Session<Typed>>, owner: u128) -> Result<Option<Owned<'_>>> {
         let role = Role::Writer(self.me.platform());
-        let mut restored = Restored::default();
+        let mut restored = Restored::new(&self.memory);
         let mut folded = Folded::open(&*self.log, &self.ledger, 0, Validity::default()).await?;
         let bid = Bid { at: &self.ledger, role, owner, epoch: None };
         let stamp = claim(&*self.log, session, &mut folded, &bid, |d| restored.take_ledger(d)).await?;
@@ -162,34 +165,37 @@ impl Agent {
         let bid = Bid { at: &self.changes, role, owner, epoch: Some(stamp.epoch) };
         let me = self.me;
         let won = claim(&*self.log, session, &mut folded, &bid, |d| restored.take_change(me, d)).await?;
+        restored.failed.take().map_or(Ok(()), Err)?;
         if won.is_none() {
             return Ok(None);
         }
         let changes = Writer::shared(self.log.clone(), session.clone(), self.changes.clone(), &folded);
         let fenced_ms = self.store.fence(self.collection, self.index, stamp.epoch).await?;
-        Ok(Some(self.owned(restored, stamp, changes, ledger, fenced_ms)))
+        let mut owned = self.owned(restored, stamp, changes, ledger, fenced_ms);
+        owned.schemas = Schemas::read(self).await?;
+        Ok(Some(owned))
     }
 
     fn owned(&self, restored: Restored, stamp: Stamp, changes: Writer, ledger: Writer, fenced_ms: u64) -> Owned<'_> {
-        let wait = |(key, held): (&Key, &Held)| {
-            let pend = held.entry.pend.as_ref()?;
-            Some((key.clone(), fenced_ms.min(pend.exp_ms + self.timing.margin_ms)))
-        };
-        let quarantine = restored.held.iter().filter_map(wait).collect();
+        let margin_ms = self.timing.margin_ms;
+        let wait = |(key, exp_ms): (Key, u64)| (key, fenced_ms.min(exp_ms + margin_ms));
+        let quarantine = restored.unfinished.into_iter().map(wait).collect();
         Owned {
             agent: self,
             stamp,
             changes,
             ledger,
-            newest: restored.newest,
-            held: restored.held,
+            schemas: Schemas::default(),
+            held: restored.ledger,
+            superseded: Vec::new(),
             ctr: restored.ctr,
             rev: restored.rev,
             read: restored.canon,
             pending: Pending::default(),
+            odd: HashMap::new(),
             quarantine,
             definite: HashSet::new(),
-            present: HashMap::new(),
+            present: State::new(self.memory.cold(Arc::new(Plain))),
             breaker: Breaker::default(),
             marked: (restored.canon, 0),
             marked_ms: self.clock.now_ms(),
@@ -197,48 +203,6 @@ impl Agent {
             first_copy: restored.mark.is_none(),
         }
     }
-}
-
-impl Restored {
-    /// Takes a valid record of L: of each key the highest revision counts.
-    fn take_ledger(&mut self, delivered: &Delivered<Typed>) {
-        match delivered.payload.as_deref() {
-            Some(Record::Ledger(record)) => {
-                self.rev = self.rev.max(record.rev);
-                self.canon = newer(self.canon, record.canon);
-                let held = self.held.entry(record.key.clone()).or_default();
-                if record.rev > held.rev {
-                    *held = Held { entry: record.entry.clone(), rev: record.rev, in_changes: false };
-                    self.newest.replace(record.key.0.clone(), &delivered.key);
-                }
-            }
-            Some(Record::AgentMark(mark)) => {
-                self.rev = self.rev.max(mark.rev);
-                self.ctr = self.ctr.max(mark.ctr);
-                self.canon = newer(self.canon, mark.canon);
-                self.mark = Some((**mark).clone());
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes a valid proposal of mine: it carries the entry it led to (agent-2).
-    fn take_change(&mut self, me: ActorId, delivered: &Delivered<Typed>) {
-        let Some(Record::Proposal(proposal)) = delivered.payload.as_deref() else { return };
-        if proposal.dot.actor != me || !guard!("agent-2", true) {
-            return;
-        }
-        self.ctr = self.ctr.max(proposal.dot.ctr);
-        self.rev = self.rev.max(proposal.rev);
-        let held = self.held.entry(proposal.key.clone()).or_default();
-        if let Some(entry) = proposal.entry.as_ref().filter(|_| proposal.rev > held.rev) {
-            *held = Held { entry: (**entry).clone(), rev: proposal.rev, in_changes: true };
-        }
-    }
-}
-
-fn newer(a: Link, b: Link) -> Link {
-    if b.offset > a.offset { b } else { a }
 }
 
 impl Owned<'_> {
@@ -250,31 +214,34 @@ impl Owned<'_> {
 
     /// Takes hints: the keys of the partition in them, and whether everything must be listed again.
     pub fn hinted(&mut self, hints: contract::Hints) -> Vec<Key> {
-        if hints.rescan {
-            self.scanned_ms = None;
-        }
+        self.scanned_ms = self.scanned_ms.filter(|_| !hints.rescan);
         hints.keys.into_iter().filter(|key| (self.agent.owns)(key)).collect()
     }
 
     /// Takes a batch of D; the keys in it are to be worked on.
-    pub fn receive(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Vec<Key> {
+    pub async fn receive(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Result<Vec<Key>> {
         let mut keys = Vec::with_capacity(batch.len());
         for (delivered, valid) in batch {
             let valid = valid || !guard!("claim-void", true);
             self.read.offset = delivered.offset + 1;
             let Some(Record::Canonical(version)) = delivered.payload.as_deref().filter(|_| valid) else { continue };
+            self.meet(version.schema).await?;
+            let version = self.schemas.lifted(version)?;
             self.read = Link { offset: delivered.offset + 1, seq: version.seq, id: version.id };
-            self.pending.take_over(version, delivered.offset);
-            self.pending.hold(version.clone(), Why::Busy);
+            self.pending.take_over(&version, delivered.offset);
             keys.push(version.key.clone());
+            self.pending.hold(version, Why::Busy);
         }
-        keys
+        Ok(keys)
     }
 
     /// The keys whose quarantine is over.
     pub fn released(&mut self) -> Vec<Key> {
         let now_ms = self.agent.store.now_ms();
-        self.quarantine.iter().filter(|(_, until)| **until < now_ms).map(|(key, _)| key.clone()).collect()
+        let mut keys: Vec<Key> =
+            self.quarantine.iter().filter(|(_, until)| **until < now_ms).map(|(key, _)| key.clone()).collect();
+        keys.extend(self.parked_due());
+        keys
     }
 
     /// When something is due by itself, in milliseconds since 1970.
@@ -287,7 +254,7 @@ impl Owned<'_> {
         let timing = self.agent.timing;
         let moved = (self.canon(), self.rev) != self.marked;
         let mark = if moved { self.marked_ms + timing.mark_every_ms } else { u64::MAX };
-        released.min(self.scan_due_ms()).min(mark)
+        released.min(self.scan_due_ms()).min(mark).min(self.pending.again_ms())
     }
 
     /// When the next scan is due; at once after a takeover (agent-4).
@@ -302,25 +269,28 @@ impl Owned<'_> {
         if !guard!("agent-4", true) {
             return Ok(());
         }
+        // What was asked while nobody was at work here.
+        self.obey().await?;
         self.agent.store.present().await?;
-        let mut found = HashSet::new();
+        let mut found = Keys::new(&self.agent.memory);
         let mut after: Option<Key> = None;
         loop {
             let page = self.agent.store.list(self.agent.collection, after.as_ref(), self.agent.batch_max).await?;
             after = page.keys.last().cloned().or(after);
-            found.extend(page.keys.into_iter().filter(|key| (self.agent.owns)(key)));
+            page.keys.iter().filter(|key| (self.agent.owns)(key)).try_for_each(|key| found.add(key))?;
             if page.last {
                 break;
             }
         }
-        // An entry may hold a first write that never landed: nothing was there that could disappear.
-        let is_there = |entry: &LedgerEntry| entry.fp != Fp::ABSENT;
-        let expected = self.held.iter().filter(|(_, held)| is_there(&held.entry)).map(|(key, _)| key);
-        let missing = expected.clone().filter(|key| !found.contains(*key)).count();
-        self.breaker.expect(missing, expected.count(), self.agent.clock.now_ms())?;
-        found.extend(self.held.keys().cloned());
+        self.expect(&mut found)?;
         self.propose_displaced().await?;
-        self.work(found.into_iter().collect()).await?;
+        let mut after: Option<Key> = None;
+        loop {
+            let keys = found.page(after.as_ref(), PAGE)?;
+            let Some(last) = keys.last() else { break };
+            after = Some(last.clone());
+            self.work(keys).await?;
+        }
         if self.first_copy {
             self.first_copy = false;
             self.write_mark().await?;
@@ -328,15 +298,47 @@ impl Owned<'_> {
         Ok(())
     }
 
+    /// Adds what should be there to what was found. Fails if too much of it is missing (agent-7).
+    fn expect(&mut self, found: &mut Keys) -> Result<()> {
+        let (mut expected, mut missing, mut after) = (0, Vec::new(), None::<Key>);
+        let mut absent = Keys::new(&self.agent.memory);
+        loop {
+            let page = self.held.page(after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            found.fetch(page.iter().map(|(key, _)| key))?;
+            for (key, held) in &page {
+                // An entry may hold a first write that never landed: nothing was there that could disappear.
+                let was_there = held.entry.fp != Fp::ABSENT;
+                let is_found = found.has(key);
+                expected += usize::from(was_there);
+                missing.extend((was_there && !is_found).then(|| key.clone()));
+                if !is_found {
+                    absent.add(key)?;
+                }
+            }
+        }
+        self.believable(&missing.iter().collect::<Vec<_>>(), expected, false)?;
+        let mut after: Option<Key> = None;
+        loop {
+            let keys = absent.page(after.as_ref(), PAGE)?;
+            let Some(last) = keys.last() else { return Ok(()) };
+            after = Some(last.clone());
+            keys.iter().try_for_each(|key| found.add(key))?;
+        }
+    }
+
     /// The oldest canonical record not settled (agent-10).
     fn canon(&self) -> Link {
-        self.pending.oldest().unwrap_or(self.read)
+        self.pending.oldest().filter(|_| guard!("agent-10", true)).unwrap_or(self.read)
     }
 
     /// Writes a mark if one is due. Nothing is in flight then (agent-10).
     pub async fn mark(&mut self) -> Result<()> {
         let now_ms = self.agent.clock.now_ms();
-        self.agent.progress.finished(self.canon().offset, self.pending.len(), self.pending.told(), now_ms);
+        self.bury(now_ms).await?;
+        self.agent.progress.finished(self.canon().offset, self.pending.len(), now_ms);
+        self.agent.progress.parked_are(self.parked());
         if (self.canon(), self.rev) == self.marked || now_ms < self.marked_ms + self.agent.timing.mark_every_ms {
             return Ok(());
         }
@@ -351,14 +353,23 @@ impl Owned<'_> {
     async fn write_mark(&mut self) -> Result<()> {
         self.marked_ms = self.agent.clock.now_ms();
         // Entries that only a proposal carries are said again in L, or moving cpos would lose them.
-        let carried: Vec<(Key, LedgerEntry)> = self
-            .held
-            .iter()
-            .filter(|(_, held)| guard!("agent-reassert", held.in_changes))
-            .map(|(key, held)| (key.clone(), held.entry.clone()))
-            .collect();
-        let records = carried.into_iter().map(|(key, entry)| self.record(key, entry)).collect();
-        self.write_ledger(records).await?;
+        let mut after: Option<Key> = None;
+        loop {
+            let keys = self.held.carried.page(after.as_ref(), PAGE)?;
+            let Some(last) = keys.last() else { break };
+            after = Some(last.clone());
+            self.held.fetch(&keys)?;
+            let mut records = Vec::new();
+            for key in keys {
+                let Some(held) = self.held.get(&key) else { continue };
+                if guard!("agent-reassert", held.in_changes) {
+                    let entry = held.entry.clone();
+                    records.push(self.record(key, entry)?);
+                }
+            }
+            self.write_ledger(records).await?;
+        }
+        self.held.carried = Keys::new(&self.agent.memory);
         let mark = AgentMark {
             stamp: self.stamp,
             cpos: self.changes.verified(),
@@ -372,22 +383,20 @@ impl Owned<'_> {
     }
 
     /// The next revision of a key's entry, as a record of L; the entry is held from now on.
-    fn record(&mut self, key: Key, entry: LedgerEntry) -> Message<Typed> {
+    fn record(&mut self, key: Key, entry: LedgerEntry) -> Result<Message<Typed>> {
         self.rev += 1;
-        let held = Held { entry: entry.clone(), rev: self.rev, in_changes: false };
-        self.held.insert(key.clone(), held);
+        let older = self.held.get(&key).and_then(|held| held.noted);
+        self.superseded.extend(older.map(|older| removal(LEDGER, &key, older.number, older.owner)));
+        let noted = Some(Noted::new(self.rev, self.stamp));
+        let held = Held { entry: entry.clone(), rev: self.rev, in_changes: false, noted };
+        self.held.put(key.clone(), held)?;
         let record = LedgerRecord { stamp: self.stamp, key, rev: self.rev, entry, canon: self.canon() };
-        message(Arc::new(Record::Ledger(Box::new(record))))
+        Ok(message(Arc::new(Record::Ledger(Box::new(record)))))
     }
 
     /// Writes L and knows that it counts when this returns (claim-4); then removes what it supersedes.
     async fn write_ledger(&mut self, records: Vec<Message<Typed>>) -> Result<()> {
-        let mut removals = Vec::new();
-        for record in &records {
-            if let Some(Record::Ledger(ledger)) = record.payload.as_deref() {
-                removals.extend(self.newest.replace(ledger.key.0.clone(), &record.key));
-            }
-        }
+        let removals = std::mem::take(&mut self.superseded);
         self.ledger.send(records);
         self.ledger.settle_all().await?;
         self.ledger.send(removals);

@@ -1,22 +1,21 @@
 //! One round of an agent over a set of keys: read, decide, append, write, record. All keys of a
 //! round share each append, so a round costs a few appends whatever its size (agent-10).
 
+use super::schemas::Schemas;
 use super::step::{Author, Local, Step, Target, proposal, step};
 use super::{Held, Owned};
 use crate::connectors::contract::{Content, Observed, Outcome};
-use crate::event::{Hlc, Intent, Key, Landed, LedgerEntry, Record};
+use crate::event::version::CLOCK_AHEAD_MAX_MS;
+use crate::event::{Fp, Hlc, Intent, Key, Landed, LedgerEntry, Record};
 use crate::guard;
-use crate::ledger::pending::Why;
+use crate::ledger::pending::{Park, Why};
 use crate::ledger::{entry_of, entry_of_intent};
-use crate::runtime::error::Result;
+use crate::runtime::error::{Code, Remedy, Result};
 use crate::topic::message::message;
 use crate::topic::{Message, Typed};
 use futures_util::future::join_all;
 use std::collections::HashSet;
 use std::sync::Arc;
-
-/// value-3: how far a store's clock may be ahead of ours.
-const CLOCK_AHEAD_MAX_MS: u64 = 500;
 
 /// What a round's decisions lead to.
 #[derive(Default)]
@@ -26,7 +25,7 @@ struct Effects {
     writes: Vec<(Key, Intent)>,
     again: Vec<Key>,
     /// Proposals that say a record is gone (agent-7).
-    deletes: usize,
+    deletes: Vec<Key>,
 }
 
 impl Owned<'_> {
@@ -46,21 +45,29 @@ impl Owned<'_> {
 
     async fn round(&mut self, keys: Vec<Key>) -> Result<Vec<Key>> {
         let keys: Vec<Key> = keys.into_iter().filter(|key| !self.waits(key)).collect();
+        self.held.fetch(&keys)?;
+        self.present.fetch(&keys)?;
         let seen = self.observe(&keys).await?;
+        if seen.iter().any(|s| matches!(&s.content, Content::Row(row) if self.schemas.is_behind(row))) {
+            self.schemas = Schemas::read(self.agent).await?;
+        }
         let mut effects = Effects::default();
         for (key, seen) in keys.into_iter().zip(&seen) {
-            self.decide(key, seen, &mut effects);
+            self.decide(key, seen, &mut effects)?;
         }
-        if effects.deletes > 0 {
+        if !effects.deletes.is_empty() {
             self.agent.store.present().await?;
-            let live = self.held.values().filter(|h| !h.entry.tomb).count() + effects.deletes;
-            self.breaker.admit(effects.deletes, live, self.agent.clock.now_ms())?;
+            let live = self.held.live + effects.deletes.len();
+            self.believable(&effects.deletes.iter().collect::<Vec<_>>(), live, true)?;
         }
         let proposals = effects.proposals.len();
         self.agent.progress.captured(proposals, proposals, 0, self.agent.clock.now_ms());
         self.changes.send(effects.proposals);
         self.write_ledger(effects.records).await?;
         self.changes.settle_all().await?;
+        if !effects.writes.is_empty() {
+            (self.agent.allowed)()?;
+        }
         effects.again.extend(self.write(effects.writes).await?);
         Ok(effects.again)
     }
@@ -82,74 +89,84 @@ impl Owned<'_> {
         let intents: Vec<Option<&Intent>> =
             keys.iter().map(|key| self.held.get(key).and_then(|h| h.entry.pend.as_deref())).collect();
         let reads = keys.iter().zip(&intents).map(|(key, intent)| store.read(place, key, *intent));
-        let mut seen = join_all(reads).await.into_iter().collect::<Result<Vec<Observed>>>()?;
+        let mut seen = join_all(reads).await.into_iter().map(told).collect::<Result<Vec<Observed>>>()?;
         let now_ms = store.now_ms();
         for ((key, intent), seen) in keys.iter().zip(&intents).zip(&mut seen) {
             if intent.is_some_and(|i| self.definite.contains(&i.iid)) {
                 seen.landed = Landed::No;
             }
             if seen.content != Content::Absent {
-                self.present.insert(key.clone(), now_ms);
+                self.present.put(key.clone(), now_ms);
             }
         }
         Ok(seen)
     }
 
-    fn decide(&mut self, key: Key, seen: &Observed, effects: &mut Effects) {
+    fn decide(&mut self, key: Key, seen: &Observed, effects: &mut Effects) -> Result<()> {
         let entry = self.held.get(&key).map(|h| h.entry.clone()).unwrap_or_default();
         let target = self.pending.version(&key).map(|version| Target {
             version: version.clone(),
             fp: self.agent.store.norm(self.agent.collection, version).map_err(|error| error.to_string()),
         });
+        if !matches!(seen.content, Content::Undecodable(_)) {
+            self.odd.remove(&key);
+        }
         match step(&entry, seen, target.as_ref()) {
             Step::Done => {
                 self.agent.progress.applied(0, u64::from(target.is_some()));
                 self.pending.settle(&key);
             }
             Step::Blocked(why) => {
-                if let Some(target) = target {
-                    self.pending.hold(target.version, Why::Parked(why));
-                }
+                let odd = matches!(seen.content, Content::Undecodable(_));
+                let code = if odd { Code::FileUndecodable } else { Code::ValueRefused };
+                self.park(key, code.as_str(), why, odd);
             }
             Step::Promote(entry) => {
-                effects.records.push(self.record(key.clone(), entry));
+                effects.records.push(self.record(key.clone(), entry)?);
                 effects.again.push(key);
             }
             Step::Adopt(entry) => {
                 self.pending.settle(&key);
                 self.agent.progress.applied(1, 0);
-                effects.records.push(self.record(key, entry));
+                effects.records.push(self.record(key, entry)?);
             }
-            Step::Propose(_) if !self.agent.part.proposes => self.leave(key, seen, target, effects),
+            Step::Propose(_) if !self.agent.part.proposes => self.leave(key, seen, target, effects)?,
             Step::Propose(local) => {
-                effects.deletes += usize::from(seen.content == Content::Absent && !local.base.tomb);
-                effects.proposals.push(self.propose(&key, seen, &local));
+                if let Content::Row(row) = &seen.content {
+                    self.agent.progress.captured_bytes(key.0.len() + row.size());
+                }
+                let deleted = seen.content == Content::Absent && !local.base.tomb;
+                effects.deletes.extend(deleted.then(|| key.clone()));
+                effects.proposals.push(self.propose(&key, seen, &local)?);
                 effects.again.push(key);
             }
             Step::Write(intent) => {
                 let intent = self.intent(intent);
                 let pending = LedgerEntry { pend: Some(Box::new(intent.clone())), ..entry };
                 if guard!("agent-intent", true) {
-                    effects.records.push(self.record(key.clone(), pending));
+                    effects.records.push(self.record(key.clone(), pending)?);
                 }
                 effects.writes.push((key, intent));
             }
         }
+        Ok(())
     }
 
     /// who-2: content that may not be proposed stays as it is. What is the version's already is
     /// adopted; any other version waits and is shown.
-    fn leave(&mut self, key: Key, seen: &Observed, target: Option<Target>, effects: &mut Effects) {
-        let Some(Target { version, fp }) = target else { return };
+    fn leave(&mut self, key: Key, seen: &Observed, target: Option<Target>, effects: &mut Effects) -> Result<()> {
+        let Some(Target { version, fp }) = target else { return Ok(()) };
         if fp == Ok(seen.fp) {
             self.pending.settle(&key);
             self.agent.progress.applied(1, 0);
             let entry = entry_of(&version, seen.fp, seen.token.clone());
-            effects.records.push(self.record(key, entry));
+            effects.records.push(self.record(key, entry)?);
         } else {
             let why = "the content was edited here, where nobody may write; put it back, or remove it";
-            self.pending.hold(version, Why::Parked(why.into()));
+            let now_ms = self.agent.clock.now_ms();
+            self.pending.hold(version, Why::Parked(Park::new("edited_here", why, true, now_ms)));
         }
+        Ok(())
     }
 
     /// An intent with its id and the time after which the store refuses it (agent-1).
@@ -158,7 +175,7 @@ impl Owned<'_> {
         Intent { iid, exp_ms: self.agent.store.now_ms() + self.agent.timing.write_within_ms, ..intent }
     }
 
-    fn propose(&mut self, key: &Key, seen: &Observed, local: &Local) -> Message<Typed> {
+    fn propose(&mut self, key: &Key, seen: &Observed, local: &Local) -> Result<Message<Typed>> {
         self.ctr += 1;
         self.rev += 1;
         let author = Author {
@@ -166,13 +183,19 @@ impl Owned<'_> {
             stamp: self.stamp,
             ctr: self.ctr,
             rev: self.rev,
-            schema: self.agent.schema,
+            schema: self.schemas.newest,
             first_copy: self.first_copy,
         };
-        let proposal = proposal(author, key, seen, local, self.time_of(key, seen, local.base.ts));
+        let mut proposal = proposal(author, key, seen, local, self.time_of(key, seen, local.base.ts));
+        let (value, fp, schema) = self.schemas.proposed(proposal.value.take(), proposal.fp, local.base.schema);
+        (proposal.value, proposal.fp, proposal.schema) = (value, fp, schema);
+        if let Some(entry) = &mut proposal.entry {
+            entry.schema = schema;
+        }
         let entry = proposal.entry.as_deref().cloned().unwrap_or_default();
-        self.held.insert(key.clone(), Held { entry, rev: self.rev, in_changes: true });
-        message(Arc::new(Record::Proposal(Box::new(proposal))))
+        let noted = self.held.get(key).and_then(|held| held.noted);
+        self.held.put(key.clone(), Held { entry, rev: self.rev, in_changes: true, noted })?;
+        Ok(message(Arc::new(Record::Proposal(Box::new(proposal)))))
     }
 
     /// value-3: a put happened at its modification time, bounded by our clock; a delete when the
@@ -207,10 +230,12 @@ impl Owned<'_> {
         for ((key, intent), outcome) in ready.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Done(token) => {
+                    let size = self.pending.version(&key).map_or(0, |version| version.size());
+                    self.agent.progress.applied_bytes(size);
                     self.pending.settle(&key);
                     self.agent.progress.applied(1, 0);
                     self.agent.progress.delivered(intent.ts.ms(), store.now_ms());
-                    records.push(self.record(key, entry_of_intent(&intent, token)));
+                    records.push(self.record(key, entry_of_intent(&intent, token))?);
                 }
                 Outcome::Mismatch => {
                     self.definite.insert(intent.iid);
@@ -221,8 +246,8 @@ impl Owned<'_> {
                 }
                 Outcome::Refused(why) => {
                     self.definite.insert(intent.iid);
-                    if let Some(version) = self.pending.version(&key).cloned() {
-                        self.pending.hold(version, Why::Parked(why));
+                    if self.pending.contains(&key) {
+                        self.park(key, Code::ValueRefused.as_str(), why, false);
                     }
                 }
             }
@@ -232,5 +257,17 @@ impl Owned<'_> {
             self.propose_displaced().await?;
         }
         Ok(again)
+    }
+}
+
+/// A single key that cannot be read is content that cannot be told: the others go on (agent-6).
+fn told(read: Result<Observed>) -> Result<Observed> {
+    match read {
+        Err(error) if error.remedy() == Remedy::Park => {
+            let (why, fp) = (error.to_string(), Fp::of_bytes(error.code.as_str().as_bytes()));
+            let content = Content::Undecodable(why);
+            Ok(Observed { content, fp, token: None, time_ms: 0, landed: Landed::Unknown })
+        }
+        read => read,
     }
 }

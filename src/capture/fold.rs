@@ -2,30 +2,54 @@
 //! The context of a change comes from its place in the log, never from how the ledger looks now:
 //! comparing an image with the *current* ledger makes echoes bounce for ever (correctness.md §3.1).
 
+use super::truncate::Truncates;
+pub use super::view::{View, Views};
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
+use crate::event::lineage::Lens;
+pub use crate::event::version::write_time;
 use crate::event::{
-    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Row, Schema, Stamp, Txn,
+    ActorId, Ctr, Dot, Fp, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, SchemaId, Stamp, Txn,
+    Value,
 };
 use crate::guard;
+use crate::runtime::error::Result;
+use crate::state::view::{Noted, View as Entries, Weigh};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// How far a source's clock may be ahead of ours before its times are clamped (value-3).
-pub const CLOCK_AHEAD_MAX_MS: u64 = 500;
-
 /// Which lane (partition of a collection) a key belongs to.
 pub type LaneOf = Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>;
+
+/// RS of a row, and where L says so.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RowState {
+    /// What the row contains.
+    pub known: Known,
+    /// Its newest record in L; `None` if it has none yet.
+    pub noted: Option<Noted>,
+}
+
+impl Weigh for RowState {
+    fn weight(&self) -> usize {
+        // A vector of many actors lies outside.
+        self.known.vv.iter().count().saturating_sub(4) * 16
+    }
+}
 
 /// What the reader knows at its place in the log.
 pub struct Fold {
     /// Whose changes these are.
     pub me: ActorId,
-    /// The schema of each collection.
+    /// The schema of each collection, in force at this place.
     pub schemas: Vec<Arc<Schema>>,
+    /// The same as the platform was opened with: rows of a first copy are of these.
+    pub opened: Vec<Arc<Schema>>,
+    /// How the rows of collections whose tables are of another form are read (read-10).
+    pub views: HashMap<CollectionNo, View>,
     /// The partition (of all collections' partitions) each key belongs to.
     pub partition_of: LaneOf,
-    /// RS: what each row contains, per collection.
-    pub known: HashMap<(CollectionNo, Key), Known>,
+    /// RS: what each row contains, per collection, of those that were fetched for what comes next.
+    pub rows: Vec<Entries<RowState>>,
     /// Newest counter used, per partition.
     pub ctr: Vec<Ctr>,
     /// Newest position published, per partition.
@@ -34,6 +58,8 @@ pub struct Fold {
     pub moved: HashSet<(CollectionNo, Key)>,
     /// What was published already, in log order: read back, never computed again (read-12).
     pub published: Published,
+    /// What is known of truncates.
+    pub truncates: Truncates,
 }
 
 /// My own proposals, read back from C after a restart.
@@ -45,8 +71,8 @@ pub struct Published {
     pub copies: BTreeMap<Position, Vec<(CollectionNo, Key, Known)>>,
 }
 
-/// A proposal and the partition it goes to.
-pub type Addressed = (usize, Proposal);
+/// A proposal, or keys that a truncate took away, and the partition it goes to.
+pub type Addressed = (usize, Record);
 
 impl Fold {
     /// Whether re-reading what was published is not finished yet (read-13).
@@ -55,8 +81,19 @@ impl Fold {
         self.lastpos.iter().any(|last| through < *last)
     }
 
-    /// Folds a transaction; returns what is to be published, in order.
-    pub fn transaction(&mut self, txn: &Transaction, now_ms: u64, stamp: Stamp) -> Vec<Addressed> {
+    pub(super) fn known(&self, collection: CollectionNo, key: &Key) -> Option<&Known> {
+        self.rows.get(usize::from(collection))?.get(key).map(|row| &row.known)
+    }
+
+    /// Folds a transaction; returns what is to be published, in order. `views` belong to its forms. Fails at a
+    /// truncate that a person has to allow first (read-9).
+    pub fn transaction(
+        &mut self,
+        txn: &Transaction,
+        views: &Views,
+        now_ms: u64,
+        stamp: Stamp,
+    ) -> Result<Vec<Addressed>> {
         self.pass_copies(|copied| copied < Position::new(txn.commit, txn.first));
         // read-3: ledger rows of a transaction fold first.
         let ledger: HashMap<(CollectionNo, &Key), &LedgerEntry> = txn
@@ -67,34 +104,56 @@ impl Fold {
                 _ => None,
             })
             .collect();
-        for (&(collection, key), entry) in &ledger {
-            self.sink_wrote(collection, key, entry, Position::new(txn.commit, txn.first));
-        }
         let last = last_images(txn);
+        for (&(collection, key), entry) in &ledger {
+            let image = last.contains_key(&(collection, key));
+            self.sink_wrote(collection, key, entry, image, Position::new(txn.commit, txn.first));
+        }
         let mut proposals = Vec::new();
-        for (ordinal, change) in (txn.first..).zip(&txn.changes) {
+        let mut forms = txn.forms.iter().zip(views).peekable();
+        for (number, (ordinal, change)) in (txn.first..).zip(&txn.changes).enumerate() {
+            while let Some((form, view)) = forms.next_if(|(form, _)| form.from <= number) {
+                self.look(form.collection, view);
+            }
             let at = Position::new(txn.commit, ordinal);
-            let Some(image) = Image::of(change) else { continue };
-            let row = (image.collection, image.key);
-            let tag = ledger.get(&row);
+            if let Change::Truncate(collection) = change {
+                proposals.extend(self.truncated(*collection, at, txn, now_ms, stamp)?);
+                continue;
+            }
+            let Some(native) = Image::of(change) else { continue };
+            let (row, tag) = ((native.collection, native.key), ledger.get(&(native.collection, native.key)));
             // read-1: beside a ledger row only the key's last image of the transaction counts …
             if tag.is_some() && last.get(&row) != Some(&ordinal) {
                 continue;
             }
-            // … and it is our own sink's if it is what the ledger row says.
-            if guard!("read-1", tag.is_some_and(|entry| entry.fp == image.fp)) {
+            // … and it is our own sink's if it is what the ledger row says, under the schema it says it in.
+            let view = self.views.get(&native.collection);
+            if guard!("read-1", tag.is_some_and(|entry| entry.fp == native.fp_under(view, entry.schema))) {
                 continue;
             }
+            let known = self.known(native.collection, native.key);
+            let told = native.op == Op::Read && known.is_some_and(|k| k.fp == native.fp_under(view, k.schema));
+            let new = known.is_none_or(|k| k.vv.is_empty() || k.fp == Fp::ABSENT);
+            let earlier = known.filter(|_| !new).and_then(|k| native.still_of(view?, k.schema));
+            let form = view.map(|view| &view.form).or_else(|| self.schemas.get(usize::from(native.collection)));
+            let image = native.whose_ancestor_is(known, view, form).seen_through(view, earlier, new);
             // The sink put it into the log before it could know that the reader had told of it: the first copy
             // did, or an earlier change (who-5).
-            let told = image.op == Op::Read
-                && self.known.get(&(image.collection, image.key.clone())).is_some_and(|k| k.fp == image.fp);
             if guard!("sink-8-told", told) {
                 continue;
             }
             proposals.extend(self.local(&image, at, txn, now_ms, stamp));
         }
-        proposals
+        forms.for_each(|(form, view)| self.look(form.collection, view));
+        Ok(proposals)
+    }
+
+    /// From here on a table is of another form.
+    pub(super) fn look(&mut self, collection: CollectionNo, view: &View) {
+        if let Some(schema) = self.schemas.get_mut(usize::from(collection)) {
+            *schema = view.now.to.clone();
+        }
+        self.views.insert(collection, view.clone());
     }
 
     /// Folds rows of a first copy, found at `at`; what the log has shown since is not published
@@ -103,17 +162,21 @@ impl Fold {
         self.pass_copies(|copied| copied <= at);
         let mut proposals = Vec::new();
         for row in rows {
-            let known = self.known.get(&(row.collection, row.key.clone()));
+            let known = self.known(row.collection, &row.key);
             if guard!("who-5", known.is_some_and(|k| k.pos > at || k.fp == row.fp)) {
+                continue;
+            }
+            if self.truncates.passed(row.collection, at) {
                 continue;
             }
             let image = Image {
                 collection: row.collection,
                 key: &row.key,
                 op: Op::Read,
-                value: Some(&row.row),
+                value: Some(row.row.clone()),
                 fp: row.fp,
                 before: None,
+                schema: self.opened.get(usize::from(row.collection)).cloned(),
             };
             proposals.push(self.propose(&image, at, None, row.time_ms, now_ms, stamp));
         }
@@ -122,12 +185,17 @@ impl Fold {
 
     /// The sink put a canonical version there: the row contains what the ledger row says, and my own
     /// newest change; without the join my next write would conflict with my own last one (read-1).
-    fn sink_wrote(&mut self, collection: CollectionNo, key: &Key, entry: &LedgerEntry, at: Position) {
-        let known = self.known.entry((collection, key.clone())).or_default();
-        let mine = Dot { actor: self.me, ctr: known.vv.get(self.me) };
+    ///
+    /// A row that is absent cannot be locked: an application may insert it while the sink adopts its absence.
+    /// Then it stays, and a truncate takes it away (read-9).
+    fn sink_wrote(&mut self, collection: CollectionNo, key: &Key, entry: &LedgerEntry, image: bool, at: Position) {
+        let known = self.known(collection, key);
+        let mine = Dot { actor: self.me, ctr: known.map_or(0, |known| known.vv.get(self.me)) };
         let vv = if guard!("read-1-join", true) { entry.vv.with(mine) } else { entry.vv.clone() };
-        *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp: entry.fp, ts: entry.ts, pos: at };
-        self.moved.insert((collection, key.clone()));
+        let stays = known.filter(|_| guard!("read-9-adopted", !image && entry.fp == Fp::ABSENT));
+        let (fp, schema) = stays.map_or((entry.fp, entry.schema), |known| (known.fp, known.schema));
+        let (base_seq, base_tomb, ts) = (entry.seq, entry.tomb, entry.ts);
+        self.learn(collection, key, Known { vv, base_seq, base_tomb, fp, schema, ts, pos: at });
     }
 
     /// A change of somebody else than our sink: published, unless it was before.
@@ -164,7 +232,7 @@ impl Fold {
         stamp: Stamp,
     ) -> Addressed {
         let partition = (self.partition_of)(image.collection, image.key);
-        let base = self.known.get(&(image.collection, image.key.clone())).cloned().unwrap_or_default();
+        let base = self.known(image.collection, image.key).cloned().unwrap_or_default();
         let ctr = self.ctr.get(partition).copied().unwrap_or(0) + 1;
         if let Some(newest) = self.ctr.get_mut(partition) {
             *newest = ctr;
@@ -173,11 +241,7 @@ impl Fold {
             *last = at.max(*last);
         }
         let dot = Dot { actor: self.me, ctr };
-        let schema = self.schemas.get(usize::from(image.collection));
-        // The image before is the ancestor only if the dataset knows it: not what a first copy has
-        // not reached yet, nor an edit that no log showed.
-        let known = |before: &&Arc<Row>| schema.is_some_and(|s| Fp::of_row(s, before) == base.fp);
-        let before = image.before.filter(|before| !guard!("before-known", !known(before)));
+        let schema = image.schema.as_ref().or_else(|| self.schemas.get(usize::from(image.collection)));
         let proposal = Proposal {
             stamp,
             key: image.key.clone(),
@@ -190,8 +254,8 @@ impl Fold {
             fp: image.fp,
             fp_local: image.fp,
             schema: schema.map(|s| s.id).unwrap_or_default(),
-            value: image.value.cloned(),
-            before: before.cloned(),
+            value: image.value.clone(),
+            before: image.before.clone(),
             txn,
             src_pos: at,
             rev: 0,
@@ -199,11 +263,14 @@ impl Fold {
             ambiguous_base: false,
         };
         self.learn(image.collection, image.key, known_after(&proposal));
-        (partition, proposal)
+        (partition, Record::Proposal(Box::new(proposal)))
     }
 
-    fn learn(&mut self, collection: CollectionNo, key: &Key, known: Known) {
-        self.known.insert((collection, key.clone()), known);
+    pub(super) fn learn(&mut self, collection: CollectionNo, key: &Key, known: Known) {
+        if let Some(rows) = self.rows.get_mut(usize::from(collection)) {
+            let noted = rows.get(key).and_then(|row| row.noted);
+            rows.put(key.clone(), RowState { known, noted });
+        }
         self.moved.insert((collection, key.clone()));
     }
 
@@ -230,16 +297,10 @@ pub fn known_after(proposal: &Proposal) -> Known {
         base_seq: proposal.base_seq,
         base_tomb: proposal.base_tomb,
         fp: proposal.fp,
+        schema: proposal.schema,
         ts: proposal.ts,
         pos: proposal.src_pos,
     }
-}
-
-/// value-3: the source's time, but after the version it changes and not far ahead of our clock.
-/// Where the two bounds cross, the lower one wins.
-#[must_use]
-pub fn write_time(base: Hlc, time_ms: u64, now_ms: u64) -> Hlc {
-    Hlc::from_ms(time_ms.min(now_ms + CLOCK_AHEAD_MAX_MS)).max(base.tick())
 }
 
 /// The ordinal of each row's last image in a transaction.
@@ -253,9 +314,11 @@ struct Image<'a> {
     collection: CollectionNo,
     key: &'a Key,
     op: Op,
-    value: Option<&'a Arc<Row>>,
+    value: Option<Arc<Row>>,
     fp: Fp,
-    before: Option<&'a Arc<Row>>,
+    before: Option<Arc<Row>>,
+    /// An earlier version of the schema that it is still of.
+    schema: Option<Arc<Schema>>,
 }
 
 impl<'a> Image<'a> {
@@ -265,15 +328,65 @@ impl<'a> Image<'a> {
                 collection: *collection,
                 key,
                 op: if after.is_some() { Op::Put } else { Op::Delete },
-                value: after.as_ref(),
+                value: after.clone(),
                 fp: *fp,
-                before: before.as_ref(),
+                before: before.clone(),
+                schema: None,
             }),
             // sink-8: an edit no log showed is met here, in log order.
             Change::Observed { collection, key, image, fp } => {
-                Some(Image { collection: *collection, key, op: Op::Read, value: image.as_ref(), fp: *fp, before: None })
+                let (collection, value) = (*collection, image.clone());
+                Some(Image { collection, key, op: Op::Read, value, fp: *fp, before: None, schema: None })
             }
-            Change::Ledger { .. } => None,
+            Change::Ledger { .. } | Change::Truncate(_) | Change::Unreadable(_) => None,
         }
+    }
+
+    /// read-10: how the content looks under a version of the schema.
+    fn fp_under(&self, view: Option<&View>, schema: SchemaId) -> Fp {
+        match (&self.value, view.and_then(|view| view.all.get(&schema))) {
+            (Some(row), Some(lens)) if guard!("read-10", true) => lens.fp(row),
+            _ => self.fp,
+        }
+    }
+
+    /// The image before is the ancestor only if the dataset knows it: not what a first copy has not reached
+    /// yet, nor an edit that no log showed. What is known was said under a version of the schema, though the
+    /// table may be of another form since (read-10).
+    fn whose_ancestor_is(self, known: Option<&Known>, view: Option<&View>, form: Option<&Arc<Schema>>) -> Self {
+        let lens = known.zip(view).and_then(|(known, view)| view.all.get(&known.schema));
+        let fp = |row: &Row| match (lens, form) {
+            (Some(lens), _) if guard!("read-10-before", true) => Some(lens.fp(row)),
+            (_, form) => form.map(|form| Fp::of_row(form, row)),
+        };
+        let is_known = |before: &Arc<Row>| fp(before) == known.map(|known| known.fp);
+        Image { before: self.before.filter(|before| !guard!("before-known", !is_known(before))), ..self }
+    }
+
+    /// A row keeps its version of the schema until a field that came later is written: nobody has said
+    /// here that it is null, and another platform may have a default there.
+    fn still_of<'v>(&self, view: &'v View, known: SchemaId) -> Option<&'v Lens> {
+        let (row, earlier) = (self.value.as_ref()?, view.all.get(&known)?);
+        let now = &view.now.to;
+        let has = |s: &Schema, name: &str| s.index_of(name).is_some();
+        let is_part = known != now.id && earlier.to.fields.iter().all(|f| has(now, &f.name));
+        let unwritten = |(i, f): (usize, &crate::event::Field)| {
+            let value = view.now.place(i).and_then(|at| row.get(at));
+            has(&earlier.to, &f.name) || value.is_none_or(Value::is_null)
+        };
+        (is_part && now.fields.iter().enumerate().all(unwritten)).then_some(earlier)
+    }
+
+    /// The same as a row of the dataset. What the table has no column for is left as it was (value-2),
+    /// or null in a record that is `new`.
+    fn seen_through(self, view: Option<&View>, earlier: Option<&Lens>, new: bool) -> Self {
+        let Some(view) = view else { return self };
+        let lens = earlier.unwrap_or(&view.now);
+        let missing = if new { Value::Null } else { Value::Unchanged };
+        let lift = |row: Arc<Row>| Arc::new(lens.lift(&row, &missing));
+        let fp = self.value.as_ref().map_or(Fp::ABSENT, |row| lens.fp(row));
+        // An image before that lacks fields is not the whole of what was changed.
+        let before = self.before.filter(|_| !lens.is_partial()).map(lift);
+        Image { value: self.value.map(lift), fp, before, schema: earlier.map(|lens| lens.to.clone()), ..self }
     }
 }

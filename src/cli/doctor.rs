@@ -2,9 +2,10 @@
 
 use super::args::Common;
 use super::exit::Exit;
-use super::output::{Output, table};
-use super::{Program, configuration, runtime};
+use super::output::{Bar, Output, table};
+use super::{Program, client, configuration, runtime};
 use crate::config::{Config, readiness};
+use crate::node::leftovers::{Leftover, list_leftovers};
 use crate::node::{dataset, log};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::error::{Code, Result};
@@ -30,7 +31,13 @@ struct Found {
 impl Doctor {
     pub(super) fn run(&self, common: &Common, program: Program<'_>, output: &mut Output<'_>) -> Result<Exit> {
         let config = configuration(common, program)?;
-        let found = runtime()?.block_on(look(&config));
+        let mut found = {
+            let steps = config.datasets.iter().map(|dataset| dataset.platforms().count()).sum();
+            let bar = output.bar(steps);
+            runtime()?.block_on(look(&config, &bar))
+        };
+        // A log that cannot be opened has been told of.
+        found.extend(leftovers(&config).unwrap_or_default());
         let healthy = !found.iter().any(|found| found.fatal);
         let rows: Vec<[String; 5]> = found.iter().map(row).collect();
         let mut text = table(["PLACE", "DATASET", "", "CODE", "FOUND"], &rows);
@@ -42,12 +49,32 @@ impl Doctor {
     }
 }
 
+/// verb-9: what is in the log and not in the configuration any more.
+fn leftovers(config: &Config) -> Result<Vec<Found>> {
+    let look =
+        client::look(
+            config,
+            "/api/v1/leftovers",
+            |log, clock| async move { list_leftovers(&log, clock, config).await },
+        );
+    let found = |Leftover { dataset, platforms, topics }: Leftover| {
+        let places = if platforms.is_empty() { "the log".into() } else { platforms.join(", ") };
+        let text = format!(
+            "not in the configuration any more, but driftless has {} topics of it and may have left ledger, triggers or \
+             markers on {places}: put its lines back for `driftless remove --dataset {dataset}`, then take them out again",
+            topics.len()
+        );
+        Found { place: places, dataset, code: "leftover".into(), fatal: false, text }
+    };
+    Ok(look?.into_iter().map(found).collect())
+}
+
 fn row(found: &Found) -> [String; 5] {
     let weight = if found.fatal { "stops work" } else { "note" };
     [found.place.clone(), found.dataset.clone(), weight.into(), found.code.clone(), found.text.clone()]
 }
 
-async fn look(config: &Config) -> Vec<Found> {
+async fn look(config: &Config, bar: &Bar) -> Vec<Found> {
     let mut all = Vec::new();
     let mut note = |place: &str, dataset: &str, code: &str, fatal: bool, text: String| {
         all.push(Found { place: place.into(), dataset: dataset.into(), code: code.into(), fatal, text });
@@ -73,9 +100,11 @@ async fn look(config: &Config) -> Vec<Found> {
         Err(error) => note("log", "", error.code.as_str(), true, error.to_string()),
     }
     for configured in &config.datasets {
+        let members = dataset::members(config, configured).unwrap_or_default();
         for name in configured.platforms() {
             let Some(platform) = config.platforms.get(name) else { continue };
-            let scope = dataset::scope(configured, name);
+            bar.step(&format!("{} on {name}", configured.name));
+            let scope = dataset::known_scope(configured, name, &members).await;
             let checked = match platform.connector() {
                 Ok(connector) => connector.check(Some(&scope)).await,
                 Err(error) => Err(error),

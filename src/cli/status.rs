@@ -22,7 +22,7 @@ impl Status {
 }
 
 fn told(report: &Value) -> String {
-    let mut rows: Vec<[String; 8]> = Vec::new();
+    let mut rows: Vec<[String; 9]> = Vec::new();
     let mut notes = String::new();
     for (name, dataset) in report["datasets"].as_object().into_iter().flatten() {
         for (platform, told) in dataset["platforms"].as_object().into_iter().flatten() {
@@ -31,6 +31,7 @@ fn told(report: &Value) -> String {
                 name.clone(),
                 platform.clone(),
                 told["lag_events"].to_string(),
+                format!("{:.1}", told["lag_ms"].as_f64().unwrap_or(0.0) / 1000.0),
                 count("captured"),
                 count("proposed"),
                 count("applied"),
@@ -39,7 +40,12 @@ fn told(report: &Value) -> String {
             ]);
         }
         let (settled, conflicts, unsettled) = (&dataset["settled"], &dataset["conflicts"], &dataset["unsettled"]);
-        notes.push_str(&format!("{name}: {settled} settled, {conflicts} conflicts, {unsettled} to settle\n"));
+        notes.push_str(&match dataset["fused"].as_str() {
+            Some(writer) => {
+                format!("{name}: {settled} settled; fused: `{writer}` alone writes it, and settles itself\n")
+            }
+            None => format!("{name}: {settled} settled, {conflicts} conflicts, {unsettled} to settle\n"),
+        });
         for trouble in dataset["troubles"].as_array().into_iter().flatten() {
             let word = |what: &str| trouble[what].as_str().unwrap_or_default();
             let at = [word("platform"), word("work"), word("partition")].join(" ");
@@ -55,6 +61,6 @@ fn told(report: &Value) -> String {
             notes.push_str(&format!("{name}: {}\n", finding.as_str().unwrap_or_default()));
         }
     }
-    let headers = ["DATASET", "PLATFORM", "LAG", "CAPTURED", "PROPOSED", "APPLIED", "HELD", "PARKED"];
+    let headers = ["DATASET", "PLATFORM", "LAG", "LAG S", "CAPTURED", "PROPOSED", "APPLIED", "HELD", "PARKED"];
     format!("{}{notes}", table(headers, &rows))
 }

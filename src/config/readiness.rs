@@ -4,7 +4,7 @@
 
 use super::dataset::Dataset;
 use super::errors::{At, Problems, Sink, suggestion};
-use super::sync::{Bootstrap, ConflictResolution, Direction, Mode, OnLocalEdit};
+use super::sync::{ConflictResolution, Direction, Mode, OnLocalEdit};
 use super::{Config, collection::Collection};
 use crate::connectors::contract::Guarantee;
 use crate::runtime::error::Code;
@@ -62,9 +62,6 @@ fn not_yet(dataset: &Dataset, sink: &Sink) {
         ConflictResolution::LastWriteWins => {}
         ConflictResolution::Merge => refuse("conflict-resolution", "the policy `merge`", "use `last-write-wins`"),
         ConflictResolution::Custom => refuse("conflict-resolution", "the policy `custom`", "use `last-write-wins`"),
-    }
-    if dataset.bootstrap == Bootstrap::Ask {
-        refuse("bootstrap", "`bootstrap: ask`", "use `source-wins` or `latest-wins`");
     }
     if dataset.guarantee == Some(Guarantee::Exclusive) {
         refuse("guarantee", "`guarantee: exclusive`", "remove it");

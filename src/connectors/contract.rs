@@ -10,30 +10,17 @@
 //!
 //! Every call works on batches; waiting calls are cancel-safe.
 
+pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
+pub use super::told::{BatchLimit, Finding, Page, Unreadable};
 pub use crate::event::Landed;
-use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, Token};
-use crate::runtime::error::Result;
+pub use crate::event::lineage::Form;
+use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Seq, Token};
+use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
 
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;
-
-/// How much to return at most; at least one item is always returned, however large (field: a limit
-/// must never block progress).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BatchLimit {
-    /// Rows or changes.
-    pub rows_max: usize,
-    /// Bytes, as far as the connector can tell.
-    pub bytes_max: usize,
-}
-
-impl Default for BatchLimit {
-    fn default() -> Self {
-        BatchLimit { rows_max: 1000, bytes_max: 4 << 20 }
-    }
-}
 
 /// A committed row change, in the order of the log.
 #[derive(Clone, PartialEq, Debug)]
@@ -60,6 +47,8 @@ pub enum Change {
         /// The row; `None` if it was removed.
         entry: Option<LedgerEntry>,
     },
+    /// All rows of a collection are gone at once (read-9).
+    Truncate(CollectionNo),
     /// An edit no log showed, put into the log by the sink (sink-8).
     Observed {
         /// Its collection.
@@ -71,6 +60,8 @@ pub enum Change {
         /// Fingerprint of it.
         fp: Fp,
     },
+    /// A change that cannot be told exactly: not published, kept as a dead letter (P8).
+    Unreadable(Box<Unreadable>),
 }
 
 /// A committed transaction, whole.
@@ -84,6 +75,8 @@ pub struct Transaction {
     pub first: u64,
     /// Its changes in order.
     pub changes: Vec<Change>,
+    /// Forms that tables took in it, or had before they were met, in order.
+    pub forms: Vec<Form>,
 }
 
 /// What a reader found.
@@ -129,6 +122,11 @@ pub trait Snapshot: Send {
 
     /// The next rows, in an order that can be resumed; `None` when there are no more.
     async fn next(&mut self, limit: BatchLimit) -> Result<Option<Vec<Copied>>>;
+
+    /// Rows that stood among those returned last and cannot be told exactly (P8).
+    fn unreadable(&mut self) -> Vec<Unreadable> {
+        Vec::new()
+    }
 }
 
 /// What stands in a LOG store for a key, under its lock.
@@ -136,6 +134,8 @@ pub trait Snapshot: Send {
 pub enum Seen {
     /// Locked by somebody else; not waited for (sink-2).
     Busy,
+    /// Content that cannot be told exactly, and why: it must not be overwritten (P8).
+    Unreadable(String),
     /// The content and its ledger row.
     Row {
         /// Fingerprint of the content under the ledger's schema, `Fp::ABSENT` if there is none.
@@ -191,6 +191,18 @@ pub trait Rows: Send {
     /// why this store can never hold it exactly (P8).
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp>;
 
+    /// The versions of the collection's schema in order, the newest last (read-10): versions and ledger
+    /// rows may be of any of them. The platform is made able to hold the newest, as far as `add` names
+    /// the fields it may be given; else `column_missing` with what to do. Columns that a version's schema
+    /// does not have stay as they are when it is written.
+    async fn know(&mut self, _collection: CollectionNo, versions: &[Arc<Schema>], _add: &[Arc<str>]) -> Result<()> {
+        if versions.len() < 2 {
+            return Ok(());
+        }
+        let text = "the schema of the dataset has changed, and this platform's connector cannot follow yet";
+        Err(Error::new(Code::SchemaUnsupported, text))
+    }
+
     /// Ledger rows without any lock (sink-1), in the order of `keys`.
     async fn ledger(&mut self, collection: CollectionNo, keys: &[Key]) -> Result<Vec<Option<LedgerEntry>>>;
 
@@ -203,6 +215,19 @@ pub trait Rows: Send {
 pub trait Locked: Send {
     /// What stands there for the key at `index` of `keys`.
     fn seen(&self, index: usize) -> Seen;
+
+    /// The fingerprint of the content at `index` under one of the schemas that `know` told of (read-10).
+    fn seen_as(&self, index: usize, _schema: SchemaId) -> Fp {
+        match self.seen(index) {
+            Seen::Row { fp, .. } => fp,
+            Seen::Busy | Seen::Unreadable(_) => Fp::ABSENT,
+        }
+    }
+
+    /// Whether columns of a schema were dropped here, so that fingerprints under it cannot be made again.
+    fn has_lost(&self, _schema: SchemaId) -> bool {
+        false
+    }
 
     /// The position behind the store's newest committed change, as its reader will report it; a
     /// reader that has passed it has seen everything these locks show.
@@ -252,17 +277,6 @@ pub enum Outcome {
     Refused(String),
 }
 
-/// The next part of a listing.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Page {
-    /// Keys present, in the store's own order: stable, not that of the keys' bytes.
-    pub keys: Vec<Key>,
-    /// Things found that belong to no key (undecodable names, links that lead out), for people.
-    pub odd: Vec<String>,
-    /// Whether this was the last page.
-    pub last: bool,
-}
-
 /// A partition of a collection, as its owner knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Owned {
@@ -309,6 +323,12 @@ pub trait Store: Send + Sync {
     /// The fingerprint the content will have once read back, or why the store can never hold it.
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp>;
 
+    /// Rows are of this schema from here on, both ways (read-10): the newest version's fields and those of
+    /// earlier ones, in the order they came, so that shorter rows are rows of an earlier time.
+    async fn know(&self, _collection: CollectionNo, _schema: &Arc<Schema>) -> Result<()> {
+        Ok(())
+    }
+
     /// Reads a key, and asks for the fate of `intent` in the same snapshot. `at.partition` is where
     /// intents of the key are looked for.
     async fn read(&self, at: Owned, key: &Key, intent: Option<&Intent>) -> Result<Observed>;
@@ -342,8 +362,7 @@ pub trait Store: Send + Sync {
     /// The store's clock in milliseconds since 1970, or the machine's.
     fn now_ms(&self) -> u64;
 
-    /// An error if the store looks as if it were not there: a missing marker, an unmounted folder
-    /// (agent-7).
+    /// An error if the store looks as if it were not there: a missing marker, an unmounted folder (agent-7).
     async fn present(&self) -> Result<()>;
 }
 
@@ -370,6 +389,11 @@ pub trait LogPlatform: Send + Sync {
 
     /// A writer.
     async fn rows(&self) -> Result<Box<dyn Rows>>;
+
+    /// The keys with the highest numbers in the ledger: no log this platform belongs to ends before them.
+    async fn ledger_tops(&self, _collection: CollectionNo, _limit: usize) -> Result<Vec<(Key, Seq)>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Where a collection lies on a platform, and what its records look like.
@@ -394,28 +418,21 @@ pub struct Place {
     pub partitions: u32,
 }
 
-/// Something `doctor` noticed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    /// The error code it would become, or a short name.
-    pub code: &'static str,
-    /// Whether it stops the work.
-    pub fatal: bool,
-    /// What was found and what to do.
-    pub text: String,
-}
-
 /// A configured platform.
 #[async_trait]
 pub trait Connector: Send + Sync {
     /// What is wrong, or will be: rights, versions, settings, clocks.
     async fn check(&self, scope: Option<&Scope>) -> Result<Vec<Finding>>;
 
+    /// Whether readers tell the forms of tables at their places; else a start takes them as they are.
+    fn tells_forms(&self) -> bool {
+        false
+    }
+
     /// The schema of a collection as the platform has it; `None` if it is not there (yet).
     async fn schema(&self, place: &Place) -> Result<Option<Schema>>;
 
-    /// Prepares what capture and apply need (ledger, triggers, marker) and opens both directions.
-    /// Idempotent.
+    /// Prepares what capture and apply need (ledger, triggers, marker) and opens both directions. Idempotent.
     async fn open(&self, scope: &Scope) -> Result<Opened>;
 
     /// Opens a platform of which the log already knows something: what proves that its data are there
@@ -424,48 +441,11 @@ pub trait Connector: Send + Sync {
         self.open(scope).await
     }
 
+    /// Ties the dataset here to a log by its name; fails with `log_lost` if it is tied to another one.
+    async fn bind(&self, _scope: &Scope, _log: u128) -> Result<()> {
+        Ok(())
+    }
+
     /// Removes what `open` made; the data stays (verb-9).
     async fn remove(&self, scope: &Scope) -> Result<Vec<Finding>>;
-}
-
-/// How a platform tells of changes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Capture {
-    /// An ordered log of committed changes.
-    Log,
-    /// Hints and listings.
-    Hint,
-}
-
-/// What a connector can do; the same for all platforms of its type.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Abilities {
-    /// How it captures; `None` if it cannot.
-    pub capture: Option<Capture>,
-    /// Whether it can be written to under the protocol.
-    pub apply: bool,
-    /// What it guarantees (who-3).
-    pub guarantee: Guarantee,
-}
-
-/// The guarantee level of a platform (who-3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Guarantee {
-    /// Row and ledger in one transaction, or a conditional write with a witness.
-    Exact,
-    /// A conditional write without a witness.
-    Safe,
-    /// A destination nobody else writes.
-    Exclusive,
-}
-
-/// A connector's entry in the list.
-#[derive(Clone, Copy)]
-pub struct Descriptor {
-    /// Folder, feature, configuration `type` and metric label.
-    pub name: &'static str,
-    /// What it can do.
-    pub abilities: Abilities,
-    /// Checks a configuration and makes the connector; performs no I/O.
-    pub open: fn(settings: serde_json::Value, platform: &str) -> Result<Box<dyn Connector>>,
 }

@@ -1,8 +1,10 @@
 //! Platforms: files are the contract, folders are the implementations.
 
+mod abilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod contract;
+mod told;
 
 #[cfg(feature = "filesystem")]
 pub mod filesystem;

@@ -13,6 +13,12 @@ impl Row {
         self.0.get(index)
     }
 
+    /// About how large it is in bytes: its values as they are, without names and lengths.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.iter().map(Value::size).sum()
+    }
+
     /// Whether a field is missing because the image did not carry it (value-2).
     #[must_use]
     pub fn is_partial(&self) -> bool {
@@ -27,6 +33,14 @@ impl Row {
             v => Some(v.clone()),
         };
         self.0.iter().enumerate().map(fill).collect::<Option<Vec<_>>>().map(Row)
+    }
+}
+
+impl super::Canonical {
+    /// About how large its record is in bytes: its key and its content.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.key.0.len() + self.after.as_ref().map_or(0, |row| row.size())
     }
 }
 

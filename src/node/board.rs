@@ -2,14 +2,18 @@
 //! far it is, and what is wrong. A loop that stopped for good stays on the board with its error and
 //! what to do about it; the others work on.
 
+use super::asks::Meetings;
+use crate::ledger::order::Order;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
+use crate::runtime::orders::Orders;
 use crate::runtime::progress::{Counts, Parked, Progress};
 use crate::topic::{Log, Partition, Typed};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// A loop that is behind and has not moved for so long is a finding.
 const STALLED_MS: u64 = 60_000;
@@ -28,6 +32,8 @@ pub enum Work {
     Capture,
     /// Settles a partition's proposals.
     Resolve,
+    /// Reads a platform's changes and settles them itself.
+    Fused,
     /// Writes a partition's versions to a platform.
     Apply,
     /// Observes and writes a partition of a platform.
@@ -52,6 +58,8 @@ pub enum State {
     Blocked(Trouble),
     /// It stopped until a person acts.
     Halted(Trouble),
+    /// A person wants it to wait.
+    Paused,
     /// It did what it had to.
     Done,
     /// Another node does it (claim-9).
@@ -94,7 +102,10 @@ pub struct Post {
     pub input: Option<Partition>,
     /// How far it is.
     pub progress: Arc<Progress>,
+    /// What people ask of it.
+    pub orders: Arc<Orders<Order>>,
     pub(super) state: Mutex<State>,
+    pub(super) wake: Notify,
 }
 
 impl Post {
@@ -102,7 +113,8 @@ impl Post {
     #[must_use]
     pub fn new(dataset: &Arc<str>, platform: &Arc<str>, work: Work) -> Self {
         let (dataset, platform) = (dataset.clone(), platform.clone());
-        Post { dataset, platform, work, input: None, progress: Arc::default(), state: Mutex::new(State::Running) }
+        let (progress, orders, state) = (Arc::default(), Arc::default(), Mutex::new(State::Running));
+        Post { dataset, platform, work, input: None, progress, orders, state, wake: Notify::new() }
     }
 
     /// It is about to try.
@@ -118,6 +130,23 @@ impl Post {
     /// It is finished.
     pub fn done(&self) {
         *self.state.lock() = State::Done;
+    }
+
+    /// It is so.
+    pub(super) fn set(&self, state: State) {
+        *self.state.lock() = state;
+    }
+
+    /// If it stopped for good, it is to begin anew.
+    pub(super) fn wake(&self) {
+        if matches!(self.state(), State::Halted(_)) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Returns when it is to begin anew. Cancel-safe.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
     }
 
     /// It failed.
@@ -157,6 +186,9 @@ pub struct Report {
 /// A dataset's status.
 #[derive(Clone, PartialEq, Debug, Serialize, Default)]
 pub struct DatasetReport {
+    /// The only writer, if its reader settles the changes itself (resolve-9).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fused: Option<Arc<str>>,
     /// Proposals not settled yet.
     pub unsettled: u64,
     /// Versions settled since the start.
@@ -165,8 +197,15 @@ pub struct DatasetReport {
     pub conflicts: u64,
     /// Loops that other nodes of the same log run.
     pub elsewhere: u64,
+    /// Loops that are behind and have not moved for a while, although the source did.
+    pub stalled: usize,
+    /// Loops that wait because a person said so.
+    pub paused: usize,
     /// By platform.
     pub platforms: BTreeMap<String, PlatformReport>,
+    /// What would be written at the first write, which waits for an answer (who-4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Meetings>,
     /// What people should know.
     pub findings: Vec<String>,
     /// Loops that do not run.
@@ -178,6 +217,8 @@ pub struct DatasetReport {
 pub struct PlatformReport {
     /// Canonical versions it has not finished yet.
     pub lag_events: u64,
+    /// How old the newest version it has finished is by its source commit, while it is behind; in milliseconds.
+    pub lag_ms: u64,
     /// What its loops counted, together.
     pub counts: Counts,
     /// Some of the keys put aside.
@@ -229,9 +270,12 @@ impl Board {
             if state == State::Elsewhere {
                 // Its lag is told by the node that does it.
                 dataset.elsewhere += 1;
+                dataset.fused = (post.work == Work::Fused).then(|| post.platform.clone()).or(dataset.fused.take());
                 continue;
             }
-            if !matches!(state, State::Running | State::Done) {
+            if state == State::Paused {
+                dataset.paused += 1;
+            } else if !matches!(state, State::Running | State::Done) {
                 report.healthy = false;
                 dataset.troubles.push(LoopReport {
                     platform: post.platform.clone(),
@@ -250,7 +294,14 @@ impl DatasetReport {
     fn add(&mut self, post: &Post, high: u64, now_ms: u64) {
         let counts = post.progress.counts();
         let lag = high.saturating_sub(counts.offset);
-        self.findings.extend(finding(post, &counts, lag, now_ms));
+        self.findings.extend(finding(post, &counts, now_ms));
+        let stalled = stalled(post, &counts, lag, now_ms);
+        self.stalled += usize::from(stalled.is_some());
+        self.findings.extend(stalled);
+        if post.work == Work::Fused {
+            self.fused = Some(post.platform.clone());
+            self.settled += counts.settled;
+        }
         if post.work == Work::Resolve {
             self.unsettled += lag;
             self.settled += counts.settled;
@@ -262,6 +313,8 @@ impl DatasetReport {
         let platform = self.platforms.entry(post.platform.to_string()).or_default();
         if matches!(post.work, Work::Apply | Work::Agent) {
             platform.lag_events += lag;
+            let is_behind = lag > 0 && counts.newest_ms > 0;
+            platform.lag_ms = platform.lag_ms.max(if is_behind { now_ms.saturating_sub(counts.newest_ms) } else { 0 });
             post.progress.lag(lag, now_ms);
         }
         platform.counts.add(&counts);
@@ -270,19 +323,74 @@ impl DatasetReport {
 }
 
 /// What people should know about a loop.
-fn finding(post: &Post, counts: &Counts, lag: u64, now_ms: u64) -> Option<String> {
+fn finding(post: &Post, counts: &Counts, now_ms: u64) -> Option<String> {
     let place = || post.input.as_ref().map_or_else(String::new, |at| format!(" on {at}"));
-    let (work, platform) = (format!("{:?}", post.work).to_lowercase(), &post.platform);
+    let platform = &post.platform;
     if counts.parked > 0 {
-        return Some(format!("{platform}: {} keys are put aside{}; see `parked`", counts.parked, place()));
+        return Some(format!(
+            "{platform}: {} keys are put aside{}; see `driftless parked list`",
+            counts.parked,
+            place()
+        ));
     }
     let waits_ms = now_ms.saturating_sub(counts.held_since_ms);
     if counts.held_since_ms > 0 && waits_ms > HELD_MS {
         let text = "versions wait because the platform holds something nobody has told of yet";
         return Some(format!("{platform}: {} {text}, for {} s{}", counts.held, waits_ms / 1000, place()));
     }
+    None
+}
+
+/// The source moved on and a loop behind it did not: derived from what both have finished, not from the
+/// loop's being there.
+fn stalled(post: &Post, counts: &Counts, lag: u64, now_ms: u64) -> Option<String> {
     let still_ms = now_ms.saturating_sub(counts.moved_ms);
-    (lag > 0 && counts.moved_ms > 0 && still_ms > STALLED_MS).then(|| {
-        format!("{platform}: {work} is {lag} events behind and has not moved for {} s{}", still_ms / 1000, place())
-    })
+    // What waits for something else is told by its own finding.
+    let waits = post.state() == State::Paused || counts.held > 0;
+    if waits || lag == 0 || counts.moved_ms == 0 || still_ms <= STALLED_MS {
+        return None;
+    }
+    let place = post.input.as_ref().map_or_else(String::new, |at| format!(" on {at}"));
+    let (work, platform) = (format!("{:?}", post.work).to_lowercase(), &post.platform);
+    let (minutes, who) = (still_ms / 60_000, if platform.is_empty() { "the dataset" } else { platform });
+    Some(format!(
+        "{who}: nothing moved for {minutes} min although the source did: {work} is {lag} events behind{place}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post(work: Work) -> Post {
+        Post::new(&"notes".into(), &"b".into(), work)
+    }
+
+    /// Derived from progress: a task that is alive and does nothing is told.
+    #[test]
+    fn a_loop_behind_that_does_not_move_although_the_source_did_is_a_finding() {
+        let post = post(Work::Apply);
+        post.progress.finished(5, 0, 1_000);
+        let at = |lag, now_ms| stalled(&post, &post.progress.counts(), lag, now_ms);
+        assert_eq!(at(0, 500_000), None, "the source did not move");
+        assert_eq!(at(3, 60_000), None, "not for long");
+        let told = at(3, 1_000 + 3 * 60_000).unwrap();
+        assert!(
+            told.contains("nothing moved for 3 min although the source did") && told.contains("3 events"),
+            "{told}"
+        );
+        post.progress.finished(6, 0, 181_000);
+        assert_eq!(at(2, 182_000), None, "it moves again");
+        post.set(State::Paused);
+        assert_eq!(at(2, 999_000), None, "a person wants it so");
+    }
+
+    #[test]
+    fn what_waits_for_something_else_is_told_as_that() {
+        let post = post(Work::Apply);
+        post.progress.finished(5, 1, 1_000);
+        let counts = post.progress.counts();
+        assert_eq!(stalled(&post, &counts, 3, 500_000), None);
+        assert!(finding(&post, &counts, 500_000).unwrap().contains("nobody has told of yet"));
+    }
 }

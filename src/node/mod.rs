@@ -2,38 +2,52 @@
 //! All state is in the log and on the platforms, so a node may die at any point (P10): the next one
 //! takes over from there. It decides nothing about data; it opens, wires and watches.
 
+pub mod asks;
 pub mod board;
+pub mod control;
 pub mod dataset;
+pub mod desk;
 pub mod http;
 pub mod identity;
 pub mod inspect;
+pub mod leftovers;
+pub mod letters;
 pub mod log;
+pub mod mode;
 pub mod roster;
 
+mod agents;
+mod gate;
 mod hints;
 mod leased;
+mod lineages;
 mod loops;
 mod partition;
+mod readers;
+mod reporter;
 mod show;
 mod tasks;
 mod tend;
+mod verify;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::govern::{self, Party, Policy};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Result};
 use crate::runtime::stop::Stop;
+use crate::state::Memory;
 use board::{Board, Post, Report, Work};
+use control::Control;
 use loops::Loops;
 use roster::Roster;
 use std::convert::Infallible;
 use std::sync::Arc;
-use tokio::sync::Mutex;
 
 /// A running node.
 pub struct Node {
     config: Arc<Config>,
     loops: Loops,
+    begun_ms: u64,
 }
 
 /// What may be asked of a running node, from any task.
@@ -46,6 +60,7 @@ pub struct View {
     /// Its loops.
     pub board: Arc<Board>,
     clock: Arc<dyn Clock>,
+    control: Control,
 }
 
 impl Node {
@@ -53,38 +68,48 @@ impl Node {
     /// and the rest runs.
     ///
     /// # Errors
-    /// If the log cannot be opened, or the policy forbids a flow.
-    pub async fn start(config: Arc<Config>, policy: &dyn Policy, clock: Arc<dyn Clock>) -> Result<Node> {
-        allowed(&config, policy)?;
+    /// If the log cannot be opened. A dataset whose flow the policy forbids does not start.
+    pub async fn start(config: Arc<Config>, policy: &'static dyn Policy, clock: Arc<dyn Clock>) -> Result<Node> {
         let identity = identity::Identity::of(&config.data_dir, &*clock);
         let log = log::Opened::open_as(&config.log, clock.clone(), identity).await?;
         let roster = Roster::open(log.raw.clone(), clock.clone(), &config.log.prefix).await?;
-        let roster = Arc::new(Mutex::new(roster));
+        let memory = Memory::open((config.memory_mb as usize) << 20, &config.data_dir.join("state"))?;
+        let control = Control::new(roster);
         let loops = Loops {
             log,
             clock,
             board: Arc::default(),
+            memory,
             tasks: tasks::Tasks::new(),
+            control: control.clone(),
+            config: config.clone(),
+            policy,
             stop: Stop::default(),
             shares: Arc::default(),
         };
+        loops.follow_control();
+        let (board, time, begun_ms) = (loops.board.clone(), loops.clock.clone(), loops.clock.now_ms());
+        loops.tasks.spawn(async move { reporter::report(&board, &*time).await });
         for dataset in &config.datasets {
             let post = loops.board.post(Post::new(&dataset.name.as_str().into(), &"".into(), Work::Prepare));
             let members = dataset::members(&config, dataset)?;
-            let (name, config, roster, inner) = (dataset.name.clone(), config.clone(), roster.clone(), loops.clone());
+            let (name, config, roster, inner) =
+                (dataset.name.clone(), config.clone(), control.roster.clone(), loops.clone());
             loops.tasks.spawn(async move {
                 let attempt = || async {
                     let Some(dataset) = config.dataset(&name) else { return std::future::pending().await };
+                    // Before a job begins.
+                    allowed(&config, dataset, policy, None)?;
                     let compression = config.log.compression;
                     let ready = dataset::prepare(&inner.log, &roster, dataset, members.clone(), compression).await?;
                     post.done();
                     inner.start(&Arc::new(ready));
                     std::future::pending::<Result<Infallible>>().await
                 };
-                inner.tend(post.clone(), attempt).await;
+                inner.tend(&post, &inner.stop, attempt).await;
             });
         }
-        Ok(Node { config, loops })
+        Ok(Node { config, loops, begun_ms })
     }
 
     /// For those who ask.
@@ -95,6 +120,7 @@ impl Node {
             log: self.loops.log.clone(),
             board: self.loops.board.clone(),
             clock: self.loops.clock.clone(),
+            control: self.loops.control.clone(),
         }
     }
 
@@ -104,6 +130,8 @@ impl Node {
         self.loops.stop.ask();
         self.loops.shares.gone().await;
         self.loops.tasks.end().await;
+        let span_ms = self.loops.clock.now_ms().saturating_sub(self.begun_ms);
+        reporter::tell_all(&self.loops.board, span_ms);
     }
 }
 
@@ -113,7 +141,16 @@ impl View {
     /// # Errors
     /// If the log cannot be asked.
     pub async fn report(&self) -> Result<Report> {
-        self.board.report(&self.log.coded, &*self.clock).await
+        let mut report = self.board.report(&self.log.coded, &*self.clock).await?;
+        self.add_findings(&mut report);
+        for (name, meetings) in self.asks().await? {
+            let dataset = report.datasets.entry(name.clone()).or_default();
+            let text =
+                format!("nothing is written before you have looked at the counts; `driftless resume {name}` begins");
+            dataset.findings.push(text);
+            dataset.asks = Some(meetings);
+        }
+        Ok(report)
     }
 
     /// The conflicts of all datasets, or of one, oldest first.
@@ -125,14 +162,14 @@ impl View {
     }
 }
 
-/// The policy is asked again before anything is written.
-fn allowed(config: &Config, policy: &dyn Policy) -> Result<()> {
-    for dataset in &config.datasets {
-        let from = Party { name: &dataset.name, labels: &dataset.labels };
-        let receivers = dataset.platforms().filter_map(|name| config.platforms.get(name));
-        for platform in receivers.filter(|platform| dataset.part(platform).receives) {
-            govern::may_flow(policy, from, platform.party()).map_err(Error::from)?;
-        }
+/// The policy is asked again when a dataset begins, about all platforms that are written, and before each
+/// write, about that one.
+fn allowed(config: &Config, dataset: &config::Dataset, policy: &dyn Policy, only: Option<&str>) -> Result<()> {
+    let from = Party { name: &dataset.name, labels: &dataset.labels };
+    let receivers = dataset.platforms().filter(|name| only.is_none_or(|only| only == *name));
+    let receivers = receivers.filter_map(|name| config.platforms.get(name));
+    for platform in receivers.filter(|platform| dataset.part(platform).receives) {
+        govern::may_flow(policy, from, platform.party()).map_err(Error::from)?;
     }
     Ok(())
 }

@@ -38,11 +38,16 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Waits until the partition is this node's and the group was heard a moment ago (claim-8).
-    pub(super) async fn held(&self) {
+    /// Waits until the partition is this node's and the group was heard a moment ago (claim-8); false
+    /// if it is asked to hand over before.
+    pub(super) async fn held(&self) -> bool {
         while !self.member.holds(&self.at) {
-            self.clock.sleep_until(self.clock.now_ms() + LOOK_MS).await;
+            tokio::select! {
+                () = self.stop.asked() => return false,
+                () = self.clock.sleep_until(self.clock.now_ms() + LOOK_MS) => {}
+            }
         }
+        true
     }
 
     /// The log, writable only while the partition is held.
@@ -107,7 +112,7 @@ impl Share {
             clock.sleep_until(clock.now_ms() + DRAIN_WITHIN_MS + LEAVE_WITHIN_MS).await;
         };
         tokio::select! {
-            _ = self.loops.tend(self.post.clone(), || self.serve()) => {}
+            _ = self.loops.tend(&self.post, &stop, || self.serve()) => {}
             () = given_up => {}
         }
     }

@@ -2,12 +2,16 @@
 //! input prefix alone (resolve-3, P7). No clock, no I/O, no task. `step` decides, `PartState::fold` takes
 //! over what was decided, so that state = fold(D) by construction (resolve-12).
 
+pub mod group;
 pub mod policy;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
+use crate::event::lineage::Lens;
 use crate::event::{
     Ack, ActorId, Bootstrap, Canonical, Cause, Conflict, Dot, Fp, Hlc, Join, Key, Loser, Offset, Op, Origin, Proposal,
-    Row, Seq, Side, Vv,
+    Row, Schema, SchemaId, Seq, Side, Value, Vv,
 };
 use crate::guard;
 use crate::runtime::error::{Code, Error, Result};
@@ -53,10 +57,12 @@ pub fn step(
 
 /// The writer had the head in front of it.
 fn fast_forward(state: &PartState, offset: Offset, proposal: &Proposal, head: Option<&Canonical>) -> Result<Canonical> {
-    let (after, fp) = filled(state, proposal, head.and_then(|h| h.after.as_deref()))?;
+    let base = head.and_then(|h| Some((h.after.as_deref()?, h.schema)));
+    let (after, fp) = filled(state, proposal, base)?;
     let ts = head.map_or(proposal.ts, |h| proposal.ts.max(h.ts.tick()));
     let vv = head.map_or_else(Vv::new, |h| h.vv.clone()).join(&proposal.ctx).with(proposal.dot);
-    let draft = Draft { after, fp, ts, vv, by: proposal.dot.actor, cause: Cause::FastForward };
+    let (by, schema) = (proposal.dot.actor, proposal.schema);
+    let draft = Draft { after, fp, schema, ts, vv, by, cause: Cause::FastForward };
     Ok(draft.version(state, offset, proposal, head))
 }
 
@@ -65,6 +71,7 @@ fn join_equal(state: &PartState, offset: Offset, proposal: &Proposal, head: &Can
     let draft = Draft {
         after: head.after.clone(),
         fp: head.fp,
+        schema: head.schema,
         ts: head.ts.max(proposal.ts),
         vv: head.vv.join(&proposal.ctx).with(proposal.dot),
         by: head.by,
@@ -83,21 +90,23 @@ fn merge(
     fetched: &Ancestor,
 ) -> Result<Canonical> {
     let ancestor = ancestor_of(head, proposal, fetched);
-    let (value, fp) = filled(state, proposal, ancestor.as_ref().and_then(|a| a.value.as_deref()))?;
+    let (value, fp) = filled(state, proposal, ancestor.as_ref().and_then(|a| Some((a.value.as_deref()?, a.schema))))?;
     let ours = side_of_head(head);
     let theirs = Side { value, fp, ..side_of_proposal(proposal) };
     let (merged, rule) = decide(state, proposal, ancestor.as_ref(), &ours, &theirs, policy);
     let rdot = Dot { actor: ActorId::RESOLVER, ctr: state.rctr + 1 };
     let vv = head.vv.join(&proposal.ctx).with(proposal.dot).with(rdot);
-    // value-4: a merge takes `by` and `ts` of the winner.
-    let (after, fp, by, ts, loser) = match merged {
-        Merged::Head => (ours.value.clone(), ours.fp, head.by, head.ts, Loser::Proposal),
-        Merged::Proposal => (theirs.value.clone(), theirs.fp, theirs.by, theirs.ts, Loser::Head),
+    // value-4: a merge takes `by` and `ts` of the winner, and the schema its value is of (read-10).
+    let (after, fp, schema, by, ts, loser) = match merged {
+        Merged::Head => (ours.value.clone(), ours.fp, head.schema, head.by, head.ts, Loser::Proposal),
+        Merged::Proposal => (theirs.value.clone(), theirs.fp, theirs.schema, theirs.by, theirs.ts, Loser::Head),
         Merged::Both(value) => {
             let fp = fingerprint(state, value.as_deref(), proposal)?;
-            (value, fp, theirs.by, ours.ts.max(theirs.ts), Loser::Neither)
+            (value, fp, theirs.schema, theirs.by, ours.ts.max(theirs.ts), Loser::Neither)
         }
     };
+    let other = if loser == Loser::Proposal { &theirs } else { &ours };
+    let (after, fp, schema) = grown(state, (after, fp, schema), other)?;
     let conflict = Conflict {
         ancestor,
         head: ours,
@@ -107,7 +116,7 @@ fn merge(
         rules: state.rules.version,
         ambiguous_base: proposal.ambiguous_base,
     };
-    let draft = Draft { after, fp, ts, vv, by, cause: Cause::Merge };
+    let draft = Draft { after, fp, schema, ts, vv, by, cause: Cause::Merge };
     let mut version = draft.version(state, offset, proposal, Some(head));
     version.rctr = rdot.ctr;
     version.conflict = guard!("conflict-log", true).then(|| Box::new(conflict));
@@ -146,6 +155,7 @@ fn decide(
 struct Draft {
     after: Option<Arc<Row>>,
     fp: Fp,
+    schema: SchemaId,
     ts: Hlc,
     vv: Vv,
     by: ActorId,
@@ -167,7 +177,7 @@ impl Draft {
             ts: self.ts,
             fp: self.fp,
             tomb: self.after.is_none(),
-            schema: proposal.schema,
+            schema: self.schema,
             after: self.after,
             by: self.by,
             cause: self.cause,
@@ -236,11 +246,20 @@ fn side_of_proposal(proposal: &Proposal) -> Side {
 }
 
 /// The proposal's value with its unchanged fields taken from `base` (value-2), and its fingerprint.
-fn filled(state: &PartState, proposal: &Proposal, base: Option<&Row>) -> Result<(Option<Arc<Row>>, Fp)> {
+fn filled(state: &PartState, proposal: &Proposal, base: Option<(&Row, SchemaId)>) -> Result<(Option<Arc<Row>>, Fp)> {
     let Some(partial) = proposal.value.as_ref().filter(|v| v.is_partial()) else {
         return Ok((proposal.value.clone(), proposal.fp));
     };
-    let full = base.and_then(|base| partial.filled_from(base)).map(Arc::new).ok_or_else(|| {
+    let full = match base {
+        Some((base, schema)) if schema != proposal.schema => {
+            // read-10: a field that the base's schema did not have yet was null there.
+            let lens = Lens::new(known(state, schema)?, known(state, proposal.schema)?);
+            partial.filled_from(&lens.lift(base, &Value::Null))
+        }
+        Some((base, _)) => partial.filled_from(base),
+        None => None,
+    };
+    let full = full.map(Arc::new).ok_or_else(|| {
         let what = "a change leaves fields out as unchanged, and the version it changed is not in the log any more";
         Error::new(Code::HistoryLost, what).at("dot", format!("{:?}", proposal.dot))
     })?;
@@ -250,9 +269,33 @@ fn filled(state: &PartState, proposal: &Proposal, base: Option<&Row>) -> Result<
 
 fn fingerprint(state: &PartState, value: Option<&Row>, proposal: &Proposal) -> Result<Fp> {
     let Some(row) = value else { return Ok(Fp::ABSENT) };
-    let schema = state.schemas.iter().find(|s| s.id == proposal.schema).ok_or_else(|| {
-        Error::new(Code::ProposalsMissing, "a change uses a schema that was never announced")
-            .at("schema", proposal.schema.0)
-    })?;
-    Ok(Fp::of_row(schema, row))
+    Ok(Fp::of_row(known(state, proposal.schema)?, row))
+}
+
+/// A winner of an earlier version of the schema says nothing of fields that came later: those stay as the
+/// other side has them, or platforms that have them would differ for ever (read-10).
+fn grown(
+    state: &PartState,
+    won: (Option<Arc<Row>>, Fp, SchemaId),
+    other: &Side,
+) -> Result<(Option<Arc<Row>>, Fp, SchemaId)> {
+    let age = |id: SchemaId| state.schemas.iter().position(|s| s.id == id);
+    let (Some(row), Some(theirs)) = (&won.0, &other.value) else { return Ok(won) };
+    if won.2 == other.schema || age(other.schema) < age(won.2) {
+        return Ok(won);
+    }
+    let to = known(state, other.schema)?;
+    let lens = Lens::new(known(state, won.2)?, to);
+    let value =
+        |i: usize| lens.place(i).map_or_else(|| theirs.get(i), |at| row.get(at)).unwrap_or(&Value::Null).clone();
+    let row = Row((0..to.fields.len()).map(value).collect());
+    let fp = Fp::of_row(to, &row);
+    Ok((Some(Arc::new(row)), fp, other.schema))
+}
+
+/// read-10: announced in this partition before its first user.
+fn known(state: &PartState, id: SchemaId) -> Result<&Arc<Schema>> {
+    state.schemas.iter().find(|s| s.id == id).ok_or_else(|| {
+        Error::new(Code::ProposalsMissing, "a change uses a schema that was never announced").at("schema", id.0)
+    })
 }

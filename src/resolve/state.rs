@@ -4,17 +4,17 @@
 use crate::event::{
     Canonical, Control, Ctr, Link, Offset, Origin, Record, Rules, Schema, SchemaId, Seq, StateRecord, Validity,
 };
-use crate::event::{Key, ResolverMark, Stamp};
+use crate::event::{ResolverMark, Stamp};
 use crate::guard;
+use crate::state::view::View;
 use crate::topic::claim;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The state of one partition.
 #[derive(Clone, Default, Debug)]
 pub struct PartState {
-    /// The newest version of each key.
-    pub heads: HashMap<Key, Arc<Canonical>>,
+    /// The newest version of each key, of those that were fetched for what comes next.
+    pub heads: View<Arc<Canonical>>,
     /// The chain of D: next offset, last sequence number, its id.
     pub link: Link,
     /// The resolver's counter of merge dots.
@@ -29,6 +29,8 @@ pub struct PartState {
     pub c_off: Offset,
     /// The offset behind the newest input of C that D settles.
     pub settled: Offset,
+    /// The input of C of which D holds the first versions only, and how many (resolve-10).
+    pub begun: Option<(Offset, u32)>,
 }
 
 impl PartState {
@@ -36,7 +38,7 @@ impl PartState {
     pub fn restore_head(&mut self, state: &StateRecord) {
         let newest = self.heads.get(&state.head.key).map_or(0, |h| h.seq);
         if state.head.seq > newest {
-            self.heads.insert(state.head.key.clone(), state.head.clone());
+            self.heads.put(state.head.key.clone(), state.head.clone());
         }
     }
 
@@ -55,12 +57,17 @@ impl PartState {
     pub fn fold(&mut self, canonical: &Arc<Canonical>, offset: Option<Offset>) {
         self.link = Link { offset: offset.map_or(self.link.offset, |o| o + 1), seq: canonical.seq, id: canonical.id };
         self.rctr = self.rctr.max(canonical.rctr);
-        if let (Origin::Input(input), true) = (canonical.origin, canonical.last) {
-            self.settled = self.settled.max(input + 1);
+        self.begun = None;
+        match canonical.origin {
+            Origin::Input(input) if !guard!("group-last", !canonical.last) => {
+                self.settled = self.settled.max(input + 1);
+            }
+            Origin::Input(input) => self.begun = Some((input, canonical.idx + 1)),
+            Origin::Source(_) => {}
         }
         // An S entry may be newer than this record: guard seq.
         if self.heads.get(&canonical.key).is_none_or(|h| h.seq < canonical.seq) {
-            self.heads.insert(canonical.key.clone(), canonical.clone());
+            self.heads.put(canonical.key.clone(), canonical.clone());
         }
     }
 
@@ -85,6 +92,13 @@ impl PartState {
         let id: SchemaId = schema.id;
         self.schemas.retain(|s| s.id != id);
         self.schemas.push(schema.clone());
+    }
+
+    /// How many versions of the input at `offset` D holds already: the rest is decided again from the same
+    /// state, because the keys of a group are different ones (resolve-10).
+    #[must_use]
+    pub fn done(&self, offset: Offset) -> u32 {
+        self.begun.filter(|(input, _)| guard!("resolve-10", *input == offset)).map_or(0, |(_, done)| done)
     }
 
     /// Gives a version its place in the journal: number, unique id, and the id before (the chain).

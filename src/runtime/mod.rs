@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod error;
 pub mod guard;
+pub mod orders;
 pub mod progress;
 pub mod stop;
 pub mod telemetry;

@@ -2,22 +2,28 @@
 //! The journal is D itself: `resolve::step` decides, the decision is appended, and what was appended
 //! is folded, so that a successor finds the same state. S only shortens its way there.
 
+pub mod gaps;
+mod heads;
 pub mod history;
+mod told;
 
 use crate::event::{
-    Canonical, Control, ControlInput, Fp, Key, Offset, Proposal, Record, ResolverMark, Role, Rules, Schema, Seq, Stamp,
-    StateRecord, Validity,
+    Canonical, Control, ControlInput, Fp, Key, Offset, Record, Role, Rules, Schema, Seq, Stamp, Validity,
 };
 use crate::guard;
-use crate::resolve::{self, Ancestor, PartState, Policy};
+use crate::resolve::{self, Ancestor, PartState, Policy, group};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::runtime::progress::Progress;
-use crate::topic::message::{Newest, message};
+use crate::state::{Codec, Memory};
+use crate::topic::lineages::announcement;
+use crate::topic::message::message;
 use crate::topic::name::Parts;
 use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
-use std::collections::{HashMap, HashSet};
+use gaps::Gaps;
+use heads::{Heads, Restoring};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// When the heads are written to S (resolve-4): whichever comes first.
@@ -41,6 +47,12 @@ pub struct Resolver {
     pub policy: Arc<dyn Policy>,
     /// When S is written.
     pub projection: Projection,
+    /// Where what is known of keys is kept.
+    pub memory: Memory,
+    /// How heads become bytes.
+    pub heads: Arc<dyn Codec<Arc<Canonical>>>,
+    /// Milliseconds after which a change that is missing stops the partition (resolve-5).
+    pub gap_after_ms: u64,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -53,33 +65,32 @@ pub struct Journal<'a> {
     state: PartState,
     dataset: Writer,
     projected: Writer,
-    newest: Newest,
+    heads: Heads,
     number: u64,
-    /// Verified versions not in S yet.
-    behind: HashMap<Key, Arc<Canonical>>,
     behind_since_ms: u64,
     strays: HashSet<Key>,
     looked_ms: u64,
+    /// Changes that are missing before others (resolve-5).
+    gaps: Gaps,
 }
 
 impl Resolver {
     /// claim-5: S first, then D to its end. What D holds is folded; nothing is remembered from before.
     pub async fn take_over(&self) -> Result<Journal<'_>> {
         let session = self.log.session().await?;
-        let (mut heads, mut newest, mut mark) = (PartState::default(), Newest::default(), None::<ResolverMark>);
+        let (state, heads) = (PartState::default(), Heads::new(self));
+        let mut restoring = Restoring { state, heads, mark: None, failed: None };
         let mut folded = Folded::open(&*self.log, &self.parts.state, 0, Validity::default()).await?;
         let bid = Bid { at: &self.parts.state, role: Role::Resolver, owner: self.clock.fresh_id(), epoch: None };
-        let restored = claim(&*self.log, &session, &mut folded, &bid, |delivered| {
-            restore(&mut heads, &mut newest, &mut mark, delivered);
-        });
-        let stamp = restored.await?.unwrap_or_default();
+        let stamp = claim(&*self.log, &session, &mut folded, &bid, |d| restoring.take(d)).await?.unwrap_or_default();
+        let Restoring { mut state, mut heads, mark, failed } = restoring;
+        failed.map_or(Ok(()), Err)?;
         let projected = Writer::sole(self.log.clone(), session.clone(), self.parts.state.clone(), &folded);
-        let mut state = heads;
         let number = mark.as_ref().map_or(0, |m| m.number);
         if let Some(mark) = &mark {
             state.restore_mark(mark);
         }
-        let (dataset, behind, strays) = self.read_journal(&mut state, &session).await?;
+        let (dataset, strays) = self.read_journal(&mut state, &mut heads, &session).await?;
         let now_ms = self.clock.now_ms();
         self.progress.settled(0, 0, state.c_off, now_ms);
         Ok(Journal {
@@ -89,12 +100,12 @@ impl Resolver {
             state,
             dataset,
             projected,
-            newest,
+            heads,
             number,
-            behind,
             behind_since_ms: now_ms,
             strays,
             looked_ms: now_ms,
+            gaps: Gaps::default(),
         })
     }
 
@@ -102,20 +113,23 @@ impl Resolver {
     async fn read_journal(
         &self,
         state: &mut PartState,
+        heads: &mut Heads,
         session: &Arc<dyn Session<Typed>>,
-    ) -> Result<(Writer, HashMap<Key, Arc<Canonical>>, HashSet<Key>)> {
+    ) -> Result<(Writer, HashSet<Key>)> {
         let chain = Validity { tip: (state.link.seq, state.link.id), ..Validity::default() };
         let at = &self.parts.dataset;
         let mut folded = Folded::open(&*self.log, at, state.link.offset, chain).await?;
         let high = self.log.bounds(at).await?.high;
-        let (mut behind, mut strays) = (HashMap::new(), HashSet::new());
+        let mut strays = HashSet::new();
         while folded.offset() < high {
-            for (delivered, valid) in folded.next(1000).await? {
+            let batch = folded.next(1000).await?;
+            heads.fetch_of(state, batch.iter().filter_map(|(delivered, _)| delivered.payload.as_ref()))?;
+            for (delivered, valid) in batch {
                 match delivered.payload.as_deref() {
                     Some(Record::Canonical(canonical)) if valid => {
                         state.fold(canonical, Some(delivered.offset));
                         self.log_conflict(session, canonical).await?;
-                        behind.insert(canonical.key.clone(), canonical.clone());
+                        heads.note_behind(&canonical.key)?;
                         strays.remove(&canonical.key);
                     }
                     Some(Record::Canonical(copy)) if copies_head(state, copy) => _ = strays.remove(&copy.key),
@@ -124,7 +138,7 @@ impl Resolver {
             }
         }
         state.link.offset = folded.offset();
-        Ok((Writer::sole(self.log.clone(), session.clone(), at.clone(), &folded), behind, strays))
+        Ok((Writer::sole(self.log.clone(), session.clone(), at.clone(), &folded), strays))
     }
 
     /// The conflict topic is a projection too: at least once, keyed so that duplicates collapse.
@@ -142,20 +156,6 @@ fn copies_head(state: &PartState, record: &Canonical) -> bool {
     record.copy && state.heads.get(&record.key).is_some_and(|h| (h.seq, h.id) == (record.seq, record.id))
 }
 
-/// Takes a valid record of S.
-fn restore(heads: &mut PartState, newest: &mut Newest, mark: &mut Option<ResolverMark>, delivered: &Delivered<Typed>) {
-    match delivered.payload.as_deref() {
-        Some(Record::State(state)) => {
-            heads.restore_head(state);
-            newest.replace(state.head.key.0.clone(), &delivered.key);
-        }
-        Some(Record::ResolverMark(found)) if mark.as_ref().is_none_or(|m| m.number < found.number) => {
-            *mark = Some((**found).clone());
-        }
-        _ => {}
-    }
-}
-
 impl Journal<'_> {
     /// Where to read C from.
     #[must_use]
@@ -171,27 +171,54 @@ impl Journal<'_> {
 
     /// Settles a batch of inputs: one append to D, in flight when this returns.
     pub async fn settle(&mut self, inputs: Vec<Delivered<Typed>>) -> Result<()> {
+        let now_ms = self.resolver.clock.now_ms();
         let mut outputs = Vec::with_capacity(inputs.len());
+        self.heads.fetch_of(&mut self.state, inputs.iter().filter_map(|input| input.payload.as_ref()))?;
         for input in inputs {
             let Some(record) = &input.payload else { continue };
             let new = input.offset >= self.state.settled;
+            self.gaps.note(&self.state.changes, record, now_ms);
             if !self.state.absorb(input.offset, record) || !new {
                 continue;
             }
-            if let Record::Proposal(proposal) = &**record {
-                let ancestor = match resolve::wants(&self.state, proposal) {
-                    Some((key, seq)) => self.fetch(&key, seq, &mut outputs).await?,
-                    None => None,
-                };
-                let version = self.decide(input.offset, proposal, &ancestor)?;
-                self.state.fold(&version, None);
-                outputs.push(message(Arc::new(Record::Canonical(version))));
+            // resolve-10: the versions D holds already are not made again.
+            for idx in self.state.done(input.offset)..group::size(record) {
+                self.settle_one(input.offset, record, idx, &mut outputs).await?;
             }
         }
         if outputs.is_empty() {
             self.resolver.progress.settled(0, 0, self.state.c_off, self.resolver.clock.now_ms());
         }
         self.dataset.send(outputs);
+        Ok(())
+    }
+
+    /// Settles number `idx` of what an input asks for.
+    async fn settle_one(
+        &mut self,
+        offset: Offset,
+        input: &Record,
+        idx: u32,
+        outputs: &mut Vec<Message<Typed>>,
+    ) -> Result<()> {
+        let deletion = match input {
+            Record::Truncate(truncate) => group::deletion(&self.state, truncate, idx),
+            _ => None,
+        };
+        let proposal = match (input, &deletion) {
+            (Record::Proposal(proposal), _) => proposal,
+            (_, Some(deletion)) => deletion,
+            _ => return Ok(()),
+        };
+        let ancestor = match resolve::wants(&self.state, proposal) {
+            Some((key, seq)) => self.fetch(&key, seq, outputs).await?,
+            None => None,
+        };
+        let version = resolve::step(&self.state, offset, proposal, &*self.resolver.policy, &ancestor)?;
+        let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
+        let version = Arc::new(self.state.seal(group::placed(version, idx, group::size(input)), id));
+        self.state.fold(&version, None);
+        outputs.push(message(Arc::new(Record::Canonical(version))));
         Ok(())
     }
 
@@ -210,12 +237,6 @@ impl Journal<'_> {
         history::version(&*self.resolver.log, &self.resolver.parts.dataset, key, seq, voids).await
     }
 
-    fn decide(&self, offset: Offset, proposal: &Proposal, ancestor: &Ancestor) -> Result<Arc<Canonical>> {
-        let version = resolve::step(&self.state, offset, proposal, &*self.resolver.policy, ancestor)?;
-        let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
-        Ok(Arc::new(self.state.seal(version, id)))
-    }
-
     /// Waits until an append is answered; for ever if none is in flight. Cancel-safe.
     pub async fn acked(&mut self) {
         self.dataset.acked().await;
@@ -224,14 +245,15 @@ impl Journal<'_> {
     /// Takes the answer of the oldest append: its versions are known to count from here on (claim-4).
     pub async fn confirm(&mut self) -> Result<usize> {
         let (messages, _) = self.dataset.settle().await?;
-        if self.behind.is_empty() {
+        if self.heads.behind_len == 0 {
             self.behind_since_ms = self.resolver.clock.now_ms();
         }
         let mut conflicts = 0;
         for record in messages.iter().filter_map(|m| m.payload.as_deref()) {
             if let Record::Canonical(canonical) = record {
                 conflicts += usize::from(canonical.conflict.is_some());
-                self.behind.insert(canonical.key.clone(), canonical.clone());
+                self.tell_conflict(canonical);
+                self.heads.note_behind(&canonical.key)?;
                 self.resolver.log_conflict(&self.session, canonical).await?;
             }
         }
@@ -243,24 +265,39 @@ impl Journal<'_> {
     /// When `tend` has something to do again, in milliseconds since 1970.
     #[must_use]
     pub fn due_ms(&self) -> u64 {
-        if self.dataset.in_flight() || self.is_behind_itself() {
+        if self.dataset.in_flight() {
             return u64::MAX;
         }
-        let project = if self.behind.is_empty() { u64::MAX } else { self.behind_since_ms };
-        self.looked_ms.min(project).saturating_add(self.resolver.projection.every_ms)
+        let idle = self.heads.behind_len == 0 || self.is_behind();
+        let project = if idle { u64::MAX } else { self.behind_since_ms };
+        let projected = self.looked_ms.min(project).saturating_add(self.resolver.projection.every_ms);
+        projected.min(self.gaps.due_ms(self.resolver.gap_after_ms))
+    }
+
+    /// Whether D holds versions of inputs that are not read again yet, or the first of a group: a mark that
+    /// stood on them would have its successor make them twice (resolve-10).
+    fn is_behind(&self) -> bool {
+        let unread = guard!("reread-first", self.state.c_off < self.state.settled);
+        unread || guard!("whole-groups", self.state.begun.is_some())
     }
 
     /// What is done behind the hot path: look for strays, project to S.
     pub async fn tend(&mut self) -> Result<()> {
         let now_ms = self.resolver.clock.now_ms();
-        let open = !self.dataset.in_flight() && !self.is_behind_itself();
-        let full = open && self.behind.len() >= self.resolver.projection.versions_max;
+        self.check_gaps(now_ms).await?;
+        let full = !self.dataset.in_flight()
+            && !self.is_behind()
+            && self.heads.behind_len >= self.resolver.projection.versions_max;
         if !full && now_ms < self.due_ms() {
             return Ok(());
         }
         self.looked_ms = now_ms;
+        self.write_behind().await
+    }
+
+    async fn write_behind(&mut self) -> Result<()> {
         self.reassert().await?;
-        if !self.behind.is_empty() && guard!("project", true) {
+        if self.heads.behind_len > 0 && !self.is_behind() && guard!("project", true) {
             self.project().await?;
         }
         Ok(())
@@ -271,53 +308,41 @@ impl Journal<'_> {
         while self.dataset.in_flight() {
             self.confirm().await?;
         }
-        self.reassert().await?;
-        if self.behind.is_empty() || self.is_behind_itself() { Ok(()) } else { self.project().await }
+        self.write_behind().await
     }
 
-    /// After a takeover, until C is absorbed as far as D settles it. A mark says where both stand, and one
-    /// with the end of D and an early place in C would have the inputs between settled a second time.
-    fn is_behind_itself(&self) -> bool {
-        guard!("mark-absorbed", self.state.c_off < self.state.settled)
+    /// resolve-5: a gap that no takeover has closed in time stops the partition, once all of C is read.
+    async fn check_gaps(&mut self, now_ms: u64) -> Result<()> {
+        if now_ms < self.gaps.due_ms(self.resolver.gap_after_ms) {
+            return Ok(());
+        }
+        let changes = &self.resolver.parts.changes;
+        if self.resolver.log.bounds(changes).await?.high > self.state.c_off {
+            self.gaps.postpone(now_ms);
+            return Ok(());
+        }
+        self.gaps.check(&self.state.changes, changes)
     }
 
     /// claim-7: a plain upsert consumer must not be left with a void version as the last of its key.
     async fn reassert(&mut self) -> Result<()> {
         self.dataset.look_behind().await?;
         self.strays.extend(self.dataset.take_strays());
-        let heads = self.strays.drain().filter_map(|key| self.state.heads.get(&key));
-        let copies = heads.map(|h| Canonical { copy: true, ..(**h).clone() });
-        let copies: Vec<Message<Typed>> =
-            copies.map(|copy| message(Arc::new(Record::Canonical(Arc::new(copy))))).collect();
-        if guard!("claim-7", true) {
-            self.dataset.send(copies);
-            self.dataset.settle_all().await?;
+        // What lands between the copies is read when they settle: a mark behind it would hide it for good.
+        while !self.strays.is_empty() {
+            self.heads.fetch(&mut self.state, &self.strays)?;
+            let heads = self.strays.drain().filter_map(|key| self.state.heads.get(&key));
+            let copies = heads.map(|h| Canonical { copy: true, ..(**h).clone() });
+            let copies: Vec<Message<Typed>> =
+                copies.map(|copy| message(Arc::new(Record::Canonical(Arc::new(copy))))).collect();
+            if guard!("claim-7", true) {
+                self.dataset.send(copies);
+                self.dataset.settle_all().await?;
+            }
+            self.strays.extend(self.dataset.take_strays());
         }
         self.state.link.offset = self.dataset.verified();
         Ok(())
-    }
-
-    /// resolve-4: heads first, the mark once they are known to count, then what they supersede goes.
-    async fn project(&mut self) -> Result<()> {
-        self.state.link.offset = self.dataset.verified();
-        let mut removals = Vec::new();
-        let mut entries = Vec::with_capacity(self.behind.len());
-        for (key, head) in self.behind.drain() {
-            let record = Record::State(Box::new(StateRecord { stamp: self.stamp, head }));
-            let entry = message(Arc::new(record));
-            removals.extend(self.newest.replace(key.0, &entry.key));
-            entries.push(entry);
-        }
-        self.projected.send(entries);
-        if guard!("mark-after-acks", true) {
-            self.projected.settle_all().await?;
-        }
-        self.number += 1;
-        let mark = Record::ResolverMark(Box::new(self.state.mark(self.stamp, self.number)));
-        self.projected.send(vec![message(Arc::new(mark))]);
-        self.projected.settle_all().await?;
-        self.projected.send(removals);
-        self.projected.settle_all().await
     }
 }
 
@@ -329,14 +354,7 @@ pub async fn rule(log: &dyn Log<Typed>, changes: &Partition, rules: &Rules) -> R
     log.session().await?.append(changes, vec![input]).await.map(|_| ())
 }
 
-/// Says in C which schemas are in use, before their first user (read-10). Unclaimed: the command id
-/// is made of the schema, so that a second announcement is void (claim-10).
+/// Says in C which schemas are in use, before their first user (read-10). Unclaimed.
 pub async fn announce(log: &dyn Log<Typed>, changes: &Partition, schemas: &[Arc<Schema>]) -> Result<()> {
-    let inputs = schemas.iter().map(|schema| {
-        let name = format!("schema {} {}", schema.id.0, schema.name);
-        let command = u128::from_be_bytes(Fp::of_bytes(name.as_bytes()).0);
-        let input = ControlInput { command, control: Control::Schema(schema.clone()) };
-        message(Arc::new(Record::Control(Box::new(input))))
-    });
-    log.session().await?.append(changes, inputs.collect()).await.map(|_| ())
+    log.session().await?.append(changes, schemas.iter().map(announcement).collect()).await.map(|_| ())
 }

@@ -8,11 +8,13 @@
 
 pub mod blob;
 pub mod claim;
+pub mod letters;
 pub mod message;
 pub mod message_key;
 pub mod name;
 pub mod owner;
 
+pub mod lineages;
 pub mod memory;
 
 pub mod embedded;

@@ -19,6 +19,8 @@ mod nodes;
 mod postgres;
 #[path = "../it/process.rs"]
 mod process;
+mod schema;
+mod truncate;
 
 use driftless::runtime::clock::{Clock, SystemClock};
 use files::Directory;

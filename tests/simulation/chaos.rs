@@ -5,6 +5,7 @@ mod steps;
 
 use super::executor::{Rng, SimClock, TaskId, Time, World, now};
 use super::hint_store::{HintStore, Variant};
+use super::lineages::SimLineages;
 use super::log_store::LogStore;
 use super::oracle::{Oracle, Rest, is_checkpointed, replays};
 use super::product::{Access, Env, Platform, Product, RoleId, Start};
@@ -41,6 +42,12 @@ pub(crate) struct Config {
     pub fault_weight: u32,
     /// Application edits that no log shows, of 1000 (sink-8).
     pub log_gap: u32,
+    /// Application writes that truncate the table of a LOG platform, of 1000 (read-9).
+    pub truncates: u32,
+    /// Application writes, in 1000 steps.
+    pub write_weight: u32,
+    /// Applications change the first platform's table (LOG), of 1000 of its other transactions (read-10).
+    pub alters: u32,
     /// Clocks are off by up to this many milliseconds.
     pub skew_ms: i64,
     /// Whether a tag an application removed may come back there for a while and be kept in its next
@@ -49,6 +56,8 @@ pub(crate) struct Config {
     pub strict: bool,
     /// Each operation is carried through before the next one: no conflicts may occur (I13).
     pub sequential: bool,
+    /// The first platform alone writes, and its reader settles (resolve-9).
+    pub fused: bool,
     /// After this much virtual time without progress the deployment is at rest. Longer than any
     /// interval at which the product looks again by itself.
     pub quiet_ms: u64,
@@ -104,6 +113,7 @@ struct Simulation<'a> {
     time: Arc<Time>,
     log: MemoryLog<Arc<Record>>,
     topics: Topics,
+    lineages: Arc<SimLineages>,
     sites: Vec<Site>,
     site_clocks: Vec<Arc<SimClock>>,
     oracle: Oracle,
@@ -190,6 +200,7 @@ impl<'a> Simulation<'a> {
             time,
             log,
             topics,
+            lineages: SimLineages::new(),
             sites,
             site_clocks,
             oracle,
@@ -232,6 +243,8 @@ impl<'a> Simulation<'a> {
             clock: SimClock::new(self.time.clone(), skew),
             platforms: self.sites.iter().enumerate().map(platform).collect(),
             topics: self.topics.clone(),
+            fused: self.config.fused,
+            lineages: self.lineages.clone(),
             policy: self.config.policy,
             assigned: assigned.clone(),
             stop: stop.clone(),
@@ -280,7 +293,9 @@ impl<'a> Simulation<'a> {
                     10 => self.compact(),
                     _ => self.jump(),
                 },
-                _ if draw >= 985 && done < config.operations => done += usize::from(self.app_write()),
+                _ if draw >= 1000 - config.write_weight as usize && done < config.operations => {
+                    done += usize::from(self.app_write());
+                }
                 _ if draw >= 980 => self.app_transaction(),
                 _ if draw >= 970 => _ = self.late_write(),
                 _ if draw >= 967 => self.restart_missing(),
@@ -294,7 +309,11 @@ impl<'a> Simulation<'a> {
         self.shared.calm.store(true, Relaxed);
         for _ in 0..self.config.operations {
             self.settle("before the next operation");
+            self.app_alter();
             self.app_write();
+            if self.config.fused {
+                self.app_touch();
+            }
         }
         self.settle("after the last operation");
         if self.oracle.conflicts() > 0 {
@@ -372,7 +391,7 @@ impl<'a> Simulation<'a> {
         let (sites, config) = (&self.sites, self.config);
         let (exact, strict) = (config.is_exact(), config.strict);
         let reasserts = self.product.reasserts();
-        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict, reasserts };
+        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict, reasserts, fused: config.fused };
         self.oracle.judge_rest(rest, |p, key| sites[p].tags(key));
     }
 

@@ -20,11 +20,54 @@ const BASE: Config = Config {
     faults: 3,
     fault_weight: 12,
     log_gap: 0,
+    truncates: 0,
+    write_weight: 15,
+    alters: 0,
     skew_ms: 0,
     strict: true,
     sequential: false,
+    fused: false,
     quiet_ms: 300_000,
     steps_max: 40_000,
+};
+
+/// One platform writes, and its reader settles (resolve-9).
+const ALONE: Config = Config { name: "fused: log, unique", platforms: &[LOG, LOG, UNIQUE], fused: true, ..BASE };
+
+/// The names of the configurations in which one platform writes.
+#[cfg(feature = "mutants")]
+pub(crate) const FUSED: &[&str] = &[
+    ALONE.name,
+    "fused: log, files, register",
+    "fused: log, content, 2 partitions",
+    "fused: hot key",
+    "fused: heavy faults",
+    "fused: truncates",
+];
+/// Large groups, cut short again and again.
+const GROUPS: Config = Config {
+    name: "2 log, truncates, heavy faults",
+    platforms: &[LOG, LOG],
+    keys: 8,
+    operations: 30,
+    truncates: 120,
+    faults: 12,
+    fault_weight: 60,
+    ..BASE
+};
+
+/// Local edits in quick succession on few keys, many of them deletions: what a sink finds is ahead of what
+/// the reader has told, and looks like something older (sink-4).
+const STORM: Config = Config {
+    name: "2 log, storm",
+    platforms: &[LOG, LOG],
+    policy: Policy::Register,
+    keys: 2,
+    operations: 60,
+    truncates: 120,
+    faults: 2,
+    write_weight: 30,
+    ..BASE
 };
 
 /// All configurations.
@@ -34,6 +77,20 @@ pub(crate) const CONFIGS: &[Config] = &[
     Config { name: "3 log, 2 partitions", partitions: 2, keys: 4, ..BASE },
     Config { name: "3 log, hot key", keys: 1, operations: 24, ..BASE },
     Config { name: "3 log, unlogged edits", log_gap: 100, ..BASE },
+    Config { name: "3 log, truncates", truncates: 150, keys: 4, ..BASE },
+    Config { name: "3 log, truncates, 2 partitions", truncates: 150, partitions: 2, keys: 8, operations: 20, ..BASE },
+    Config { name: "log, unique, truncates", platforms: &[LOG, UNIQUE], truncates: 150, keys: 4, ..BASE },
+    Config { name: "2 log, truncates, register", platforms: &[LOG, LOG], policy: Policy::Register, ..GROUPS },
+    GROUPS,
+    STORM,
+    Config { name: "3 log, changing tables", alters: 300, ..BASE },
+    Config {
+        name: "2 log, changing tables, register",
+        platforms: &[LOG, LOG],
+        policy: Policy::Register,
+        alters: 300,
+        ..BASE
+    },
     Config { name: "2 log, unique", platforms: &[LOG, LOG, UNIQUE], ..BASE },
     Config { name: "2 log, unique, register", platforms: &[LOG, LOG, UNIQUE], policy: Policy::Register, ..BASE },
     Config { name: "log, content", platforms: &[LOG, CONTENT], ..BASE },
@@ -56,6 +113,14 @@ pub(crate) const CONFIGS: &[Config] = &[
         fault_weight: 40,
         ..BASE
     },
+    Config {
+        name: "in sequence, changing tables",
+        platforms: &[LOG, LOG],
+        alters: 600,
+        faults: 0,
+        sequential: true,
+        ..BASE
+    },
     Config { name: "in sequence", platforms: &[LOG, FILES, UNIQUE], faults: 0, sequential: true, ..BASE },
     Config {
         name: "in sequence, register",
@@ -65,4 +130,24 @@ pub(crate) const CONFIGS: &[Config] = &[
         sequential: true,
         ..BASE
     },
+    ALONE,
+    Config {
+        name: "fused: log, files, register",
+        platforms: &[LOG, LOG, FILES],
+        policy: Policy::Register,
+        skew_ms: 200,
+        ..ALONE
+    },
+    Config {
+        name: "fused: log, content, 2 partitions",
+        platforms: &[LOG, LOG, CONTENT],
+        partitions: 2,
+        keys: 4,
+        ..ALONE
+    },
+    Config { name: "fused: hot key", keys: 1, operations: 24, ..ALONE },
+    Config { name: "fused: heavy faults", faults: 12, fault_weight: 40, ..ALONE },
+    Config { name: "fused: truncates", keys: 6, operations: 30, truncates: 120, ..ALONE },
+    Config { name: "fused: in sequence", faults: 0, sequential: true, ..ALONE },
+    Config { name: "in sequence, truncates", keys: 4, truncates: 150, faults: 0, sequential: true, ..BASE },
 ];

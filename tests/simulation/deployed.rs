@@ -6,16 +6,21 @@ use super::product::{Access, Env, Product, RoleId, Start};
 #[cfg(feature = "mutants")]
 use super::runner::{Expect, Mutant, Mutation};
 use super::workload::{Policy, schema, set_merge};
+use bytes::Bytes;
 use driftless::agent::{Agent, Part, Timing};
 use driftless::apply::{ReaderTopics, Sink};
+use driftless::capture::truncate::Limit;
 use driftless::capture::{Capture, Lane};
 use driftless::connectors::contract::BatchLimit;
-use driftless::event::{Key, Row, Rules, Side};
+use driftless::event::{Canonical, Key, Row, Rules, Side};
 use driftless::flow;
+use driftless::fused::Fused;
 use driftless::resolve::policy::{LastWriter, Merged, Policy as Rule};
 use driftless::runtime::error::{Remedy, Result};
 use driftless::settle::{Projection, Resolver, announce};
+use driftless::state::{Codec, Memory};
 use driftless::topic::{Log, Typed};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -49,6 +54,9 @@ async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<()> {
             let capture = capture(env, platform);
             for lane in &capture.lanes {
                 announce(&*capture.log, &lane.changes, &[schema().clone()]).await?;
+            }
+            if env.fused {
+                return flow::fused(&fused(env, capture), LIMIT, &env.stop).await;
             }
             flow::capture(&capture, LIMIT, &env.stop).await
         }
@@ -92,8 +100,12 @@ fn capture(env: &Env, platform: usize) -> Capture {
         lanes: (0..env.topics.partitions).map(lane).collect(),
         lane_of: Arc::new(move |_, key: &Key| topics.of(key) as usize),
         schemas: vec![schema().clone()],
+        // Several inputs of a truncate in a partition, and groups of several versions.
+        truncate: Limit { keys_max: usize::MAX, group_max: 3 },
+        lineages: env.lineages.clone(),
         // Some checkpoint all the time, so that the shortest windows are met.
         checkpoint_every_ms: if env.instance.is_multiple_of(3) { 0 } else { 20 },
+        memory: memory(env),
         progress: Arc::default(),
     }
 }
@@ -105,13 +117,17 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         clock: env.clock.clone(),
         me: this.actor,
         collection: 0,
+        lineages: env.lineages.clone(),
         dataset: env.topics.dataset(partition),
-        reader: Some(ReaderTopics {
+        reader: (!env.fused).then(|| ReaderTopics {
             ledger: env.topics.ledger(&this.name, partition),
             marks: env.topics.ledger(&this.name, 0),
         }),
         retry_every_ms: 10,
         pending_max: 3,
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }
@@ -126,7 +142,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         store: store.clone(),
         me: this.actor,
         collection: 0,
-        schema: schema().id,
+        lineages: env.lineages.clone(),
         index: partition,
         owns: Arc::new(move |key| topics.of(key) == partition),
         changes: env.topics.changes(partition),
@@ -135,24 +151,62 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         timing: Timing { scan_every_ms: 60_000, mark_every_ms: 200, write_within_ms: 5_000, margin_ms: 1_000 },
         batch_max: 4,
         replay: start == Start::Replay,
-        part: Part { proposes: true, receives: true },
+        part: Part { proposes: !env.fused, receives: true },
+        memory: memory(env),
+        dead_after_ms: 60_000,
+        orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }
 
-fn resolver(env: &Env, partition: u32) -> Resolver {
-    let policy: Arc<dyn Rule> = match env.policy {
+fn policy(env: &Env) -> Arc<dyn Rule> {
+    match env.policy {
         Policy::Set => Arc::new(SetMerge),
         Policy::Register => Arc::new(LastWriter),
-    };
+    }
+}
+
+fn fused(env: &Env, reader: Capture) -> Fused {
+    let parts = (0..env.topics.partitions).map(|index| env.topics.parts(index)).collect();
+    Fused { reader, parts, policy: policy(env), projection: Projection { versions_max: 4, every_ms: 500 } }
+}
+
+fn resolver(env: &Env, partition: u32) -> Resolver {
     Resolver {
         log: log(env),
         clock: env.clock.clone(),
         parts: env.topics.parts(partition),
-        policy,
-        // Some are full at once after a takeover.
-        projection: Projection { versions_max: if env.instance.is_multiple_of(2) { 2 } else { 4 }, every_ms: 500 },
+        policy: policy(env),
+        projection: Projection { versions_max: 4, every_ms: 500 },
+        memory: memory(env),
+        heads: Arc::new(Slab::default()),
+        // No record that was acknowledged is ever lost here; a role may be down for long.
+        gap_after_ms: 3_600_000,
         progress: Arc::default(),
+    }
+}
+
+/// Every other instance has room for nothing: what it knows of a key is away but while it works on it.
+fn memory(env: &Env) -> Memory {
+    if env.instance.is_multiple_of(2) { Memory::without_disk(0) } else { Memory::unbounded() }
+}
+
+/// Heads as numbers, because the log here carries records and no bytes.
+#[derive(Default)]
+struct Slab(Mutex<Vec<Arc<Canonical>>>);
+
+impl Codec<Arc<Canonical>> for Slab {
+    fn encode(&self, head: &Arc<Canonical>, out: &mut Vec<u8>) -> Result<()> {
+        let mut heads = self.0.lock();
+        out.extend_from_slice(&heads.len().to_be_bytes());
+        heads.push(head.clone());
+        Ok(())
+    }
+
+    fn decode(&self, bytes: Bytes) -> Result<Arc<Canonical>> {
+        let index = usize::from_be_bytes(bytes[..].try_into().expect("what was encoded"));
+        Ok(self.0.lock()[index].clone())
     }
 }
 
@@ -191,13 +245,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("sink-1", Expect::Caught, &[]),
     mutant("sink-3", Expect::Caught, &[]),
     mutant("sink-3-newest", Expect::Caught, &[]),
-    mutant(
-        "sink-4",
-        Expect::Clean(
-            "met too seldom: earlier orders of these schedules caught it at seeds 493 to 1063; a denser one is owed",
-        ),
-        &[],
-    ),
+    mutant("sink-4", Expect::Caught, &["2 log, storm", "2 log, truncates, register"]),
+    mutant("sink-7", Expect::Caught, &[]),
     mutant("sink-8", Expect::Caught, &[]),
     mutant("read-1", Expect::Caught, &[]),
     mutant("read-1-join", Expect::Caught, &[]),
@@ -215,22 +264,42 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("before-known", Expect::Caught, &[]),
     // resolve-4
     mutant("mark-after-acks", Expect::Caught, &[]),
-    mutant("mark-absorbed", Expect::Caught, &[]),
     mutant("claim-7", Expect::Caught, &[]),
+    // read-9
+    mutant("read-9", Expect::Caught, &[]),
+    mutant("read-9-adopted", Expect::Caught, &["2 log, truncates, heavy faults"]),
+    mutant("read-9-given", Expect::Caught, &["2 log, truncates, heavy faults"]),
+    // resolve-10
+    mutant("resolve-10", Expect::Caught, &[]),
+    mutant("group-last", Expect::Caught, &[]),
+    mutant("reread-first", Expect::Caught, &[]),
+    mutant("whole-groups", Expect::Caught, &["2 log, truncates, heavy faults"]),
     mutant("agent-2", Expect::Caught, &[]),
-    mutant("agent-4", Expect::Caught, &[]),
+    mutant("agent-4", Expect::Caught, &["3 files", "3 unique", "log, files, unique, heavy faults"]),
     mutant("agent-8", Expect::Caught, &[]),
+    mutant("agent-10", Expect::Caught, &[]),
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
-    // read-2: what rows contain must be in the log behind the first position
+    // read-10: content counts under the schema it was given in …
+    mutant("read-10", Expect::Caught, &[]),
     mutant(
-        "as-of-the-mark",
-        Expect::Clean(
-            "it needs an unfinished checkpoint and an observation told before: one schedule in fifty thousand",
-        ),
-        &[],
+        "read-10-seen",
+        Expect::Clean("what looks touched is DIRTY, and written once the reader has passed it: it only waits longer"),
+        CHANGING,
     ),
+    mutant(
+        "read-10-known",
+        Expect::Clean(
+            "it needs a key that is DIRTY before any version is of its table's newest schema: one in thousands",
+        ),
+        CHANGING,
+    ),
+    mutant("read-10-before", Expect::Caught, &["3 log, changing tables"]),
+    // … and a schema stands in C before its first user.
+    mutant("schema-first", Expect::Caught, &[]),
+    // read-2: what rows contain must be in the log behind the first position
+    mutant("as-of-the-mark", Expect::Caught, &["3 log, truncates", "3 log, truncates, 2 partitions"]),
     mutant("reader-first", Expect::Caught, &[]),
     mutant(
         "copies-first",
@@ -242,7 +311,32 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         Expect::Clean("what is proposed twice is equal and joins; it only matters to a first copy's rule"),
         &[],
     ),
+    // resolve-9
+    mutant("claim-void", Expect::Caught, FUSED),
+    mutant("claim-4", Expect::Caught, FUSED),
+    mutant("fused-claims-state", Expect::Caught, FUSED),
+    mutant("fused-read-back", Expect::Caught, FUSED),
+    mutant("fused-read-12", Expect::Caught, FUSED),
+    mutant(
+        "fused-read-13",
+        Expect::Clean("the mark says what was published, too, and a fused reader keeps nothing else of a position"),
+        FUSED,
+    ),
+    mutant("fused-checkpoint-after-acks", Expect::Caught, FUSED),
+    mutant("fused-who-5", Expect::Caught, FUSED),
+    mutant("fused-claim-7", Expect::Caught, FUSED),
+    mutant("fused-mark-after-acks", Expect::Caught, FUSED),
+    mutant("read-6", Expect::Caught, FUSED),
 ];
+
+/// Where one platform writes and its reader settles.
+#[cfg(feature = "mutants")]
+const FUSED: &[&str] = super::configs::FUSED;
+
+/// Where tables change.
+#[cfg(feature = "mutants")]
+const CHANGING: &[&str] =
+    &["3 log, changing tables", "2 log, changing tables, register", "in sequence, changing tables"];
 
 /// Takes a guard out of the product on this thread.
 #[cfg(feature = "mutants")]

@@ -8,8 +8,10 @@
 mod chaos;
 mod configs;
 mod deployed;
+mod evolving;
 mod executor;
 mod hint_store;
+mod lineages;
 mod log_store;
 mod oracle;
 #[allow(dead_code, reason = "it offers a product more than the toy takes")]

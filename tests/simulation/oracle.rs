@@ -5,7 +5,9 @@ use super::executor::now;
 use super::product::RoleId;
 use super::shared::{Count, Shared, trace};
 use super::workload::{Journal, Policy, Tags, Written, fp, key, key_index, tags};
-use driftless::event::{Canonical, Cause, Conflict, Key, Loser, Op, Origin, Position, Proposal, Record, Seq, Validity};
+use driftless::event::{
+    Canonical, Cause, Conflict, Fp, Gone, Key, Loser, Op, Origin, Position, Proposal, Record, Seq, Truncate, Validity,
+};
 use driftless::topic::claim::admit;
 use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
@@ -58,6 +60,8 @@ pub(crate) struct Rest {
     pub strict: bool,
     /// The product puts the head behind void versions (claim-7).
     pub reasserts: bool,
+    /// One platform writes, and its reader settles.
+    pub fused: bool,
 }
 
 pub(crate) struct Oracle {
@@ -67,10 +71,14 @@ pub(crate) struct Oracle {
     policy: Policy,
     changes: Vec<Cursor>,
     dataset: Vec<Cursor>,
-    /// Valid proposals by partition and offset.
-    filed: BTreeMap<(u32, u64), Filed>,
+    /// Valid proposals by partition, offset and, of the keys of a truncate, number.
+    filed: BTreeMap<(u32, u64, u32), Filed>,
+    /// Per partition: the group that D ends in, and the number that comes next (resolve-10).
+    groups: Vec<Option<(u64, u32)>>,
     /// Valid versions of each key, in order.
     versions: BTreeMap<Key, Vec<Arc<Canonical>>>,
+    /// What a fused reader has settled, by partition, position and key: changes, not copies.
+    fused: BTreeSet<(u32, Position, Key)>,
     lost_tags: Tags,
     lost_deletions: BTreeSet<usize>,
     conflicts: BTreeSet<(u32, Seq)>,
@@ -83,7 +91,9 @@ impl Oracle {
             changes: parts().map(|p| Cursor::new(&log, &topics.changes(p))).collect(),
             dataset: parts().map(|p| Cursor::new(&log, &topics.dataset(p))).collect(),
             filed: BTreeMap::new(),
+            groups: vec![None; topics.partitions as usize],
             versions: BTreeMap::new(),
+            fused: BTreeSet::new(),
             lost_tags: 0,
             lost_deletions: BTreeSet::new(),
             conflicts: BTreeSet::new(),
@@ -103,7 +113,7 @@ impl Oracle {
                 return;
             }
             shared.active();
-            if let Record::Proposal(p) = record {
+            for (idx, p) in (0..).zip(proposed(record)) {
                 let (by, base, held) = (p.dot, p.base_seq, tags(p.value.as_deref()));
                 trace!(
                     shared,
@@ -111,7 +121,7 @@ impl Oracle {
                 );
                 shared.count(Count::Proposals);
                 *shared.published.lock() |= tags(p.value.as_deref());
-                filed.insert((partition, offset), Filed { proposal: (**p).clone(), settled: false });
+                filed.insert((partition, offset, idx), Filed { proposal: p, settled: false });
             }
         });
         let mut fresh = Vec::new();
@@ -140,8 +150,10 @@ impl Oracle {
         if head.as_ref().is_some_and(|h| version.vv.le(&h.vv) || !h.vv.le(&version.vv)) {
             shared.violation(format!("I7: the vector of {at} does not grow: {:?}", version.vv));
         }
-        if let Origin::Input(offset) = version.origin
-            && let Some(filed) = self.filed.get_mut(&(partition, offset))
+        if let Origin::Source(at) = version.origin {
+            judge_fused(&shared, &mut self.fused, partition, at, &version);
+        } else if let Origin::Input(offset) = version.origin
+            && let Some(filed) = self.filed.get_mut(&(partition, offset, version.idx))
         {
             let settles = filed.proposal.dot == version.dot;
             if settles && std::mem::replace(&mut filed.settled, true) {
@@ -154,11 +166,26 @@ impl Oracle {
             shared.violation(format!("{at} settles {:?}, which is no valid record of C", version.origin));
         }
         before.push(version.clone());
+        self.judge_group(partition, &at, &version);
         if let Some(conflict) = &version.conflict {
             shared.count(Count::Conflicts);
             self.conflicts.insert((partition, version.seq));
             self.note_conflict(&at, head.as_deref(), &version, conflict);
         }
+    }
+
+    /// resolve-10: the versions of an input stand together, in order and whole.
+    fn judge_group(&mut self, partition: u32, at: &str, version: &Canonical) {
+        let Origin::Input(offset) = version.origin else { return };
+        let open = &mut self.groups[partition as usize];
+        if open.take().unwrap_or((offset, 0)) != (offset, version.idx) {
+            self.shared.violation(format!("resolve-10: {at} is number {} of input {offset}", version.idx));
+        }
+        let more = self.filed.contains_key(&(partition, offset, version.idx + 1));
+        if more == version.last {
+            self.shared.violation(format!("resolve-10: {at} says last: {}, and more were asked: {more}", version.last));
+        }
+        *open = more.then_some((offset, version.idx + 1));
     }
 
     fn note_conflict(&mut self, at: &str, head: Option<&Canonical>, version: &Canonical, conflict: &Conflict) {
@@ -185,7 +212,7 @@ impl Oracle {
     /// At rest: everything is settled, the platforms agree, and nothing written was lost.
     pub(crate) fn judge_rest(&self, rest: Rest, contents: impl Fn(usize, &Key) -> Tags) {
         let shared = &self.shared;
-        for ((partition, offset), filed) in &self.filed {
+        for ((partition, offset, _), filed) in &self.filed {
             if !filed.settled {
                 let dot = filed.proposal.dot;
                 shared
@@ -209,7 +236,8 @@ impl Oracle {
         // I10: a change is proposed once; echoes are not. What was found there (a copy, an unlogged
         // edit) is no change: it may be said again.
         let changes = self.filed.values().filter(|f| f.proposal.op != Op::Read).count();
-        let (proposals, writes) = (changes as u64, journal.writes.len() as u64);
+        let changes = changes + self.fused.len();
+        let (proposals, writes) = (changes as u64, journal.writes.len() as u64 + shared.counted(Count::Touched));
         if rest.exact && proposals > writes {
             shared.violation(format!("I10: {proposals} proposals came of {writes} writes"));
         }
@@ -217,8 +245,44 @@ impl Oracle {
         if rest.reasserts {
             self.judge_upsert_consumer();
         }
+        if rest.fused && self.filed.values().next().is_some() {
+            self.shared.violation("resolve-9: something was proposed, though one platform alone writes".into());
+        }
         self.judge_conflicts();
         self.judge_ledgers();
+        self.judge_state(rest.fused);
+    }
+
+    /// resolve-4: up to the newest mark that counts, S holds the head of every key.
+    fn judge_state(&self, fused: bool) {
+        for partition in 0..self.topics.partitions {
+            let (mut fold, mut marked, mut heads) = (Validity::default(), 0, BTreeMap::new());
+            for delivered in self.log.dump(&self.topics.state(partition)) {
+                let Some(record) = delivered.payload.filter(|record| admit(&mut fold, record)) else { continue };
+                match &*record {
+                    Record::State(state) => {
+                        let newest = heads.entry(state.head.key.clone()).or_insert(0);
+                        *newest = state.head.seq.max(*newest);
+                        self.shared.count(Count::Projected);
+                    }
+                    Record::ResolverMark(mark) => marked = mark.link.seq.max(marked),
+                    _ => {}
+                }
+            }
+            let newest = self.shared.valid.lock()[partition as usize].len() as u64;
+            if fused && marked < newest {
+                self.shared.violation(format!("resolve-4: at rest S has a mark at {marked}, and D is at {newest}"));
+            }
+            for (key, versions) in self.versions.iter().filter(|(key, _)| self.topics.of(key) == partition) {
+                let seqs = versions.iter().map(|version| version.seq);
+                let wanted = seqs.clone().rfind(|seq| *seq <= marked).unwrap_or(0);
+                let held = heads.get(key).copied().unwrap_or(0);
+                if held < wanted || held > 0 && !seqs.clone().any(|seq| seq == held) {
+                    self.shared
+                        .violation(format!("resolve-4: S has {key:?} as of {held}, and {wanted} lies below its mark"));
+                }
+            }
+        }
     }
 
     /// I5: every write is final, replaced by somebody who saw it, or a logged loser.
@@ -310,6 +374,38 @@ impl Oracle {
     }
 }
 
+/// The changes a record of C proposes; a truncate is a deletion of each of its keys.
+fn proposed(record: &Record) -> Vec<Proposal> {
+    match record {
+        Record::Proposal(proposal) => vec![(**proposal).clone()],
+        Record::Truncate(truncate) => truncate.gone.iter().map(|gone| deletion(truncate, gone)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn deletion(truncate: &Truncate, gone: &Gone) -> Proposal {
+    Proposal {
+        stamp: truncate.stamp,
+        key: gone.key.clone(),
+        dot: truncate.dot,
+        ctx: gone.ctx.clone(),
+        base_seq: gone.base_seq,
+        base_tomb: gone.base_tomb,
+        ts: truncate.ts,
+        op: Op::Delete,
+        fp: Fp::ABSENT,
+        fp_local: Fp::ABSENT,
+        schema: truncate.schema,
+        value: None,
+        before: None,
+        txn: Some(truncate.txn),
+        src_pos: truncate.src_pos,
+        rev: 0,
+        entry: None,
+        ambiguous_base: false,
+    }
+}
+
 /// I11: the vector and the sequence numbers agree on who had the head in front of him, and the
 /// resolver did what they say.
 fn judge_cause(shared: &Shared, at: &str, before: &[Arc<Canonical>], proposal: &Proposal, version: &Canonical) {
@@ -325,6 +421,26 @@ fn judge_cause(shared: &Shared, at: &str, before: &[Arc<Canonical>], proposal: &
     }
     if (version.cause == Cause::Merge) != version.conflict.is_some() {
         shared.violation(format!("I6: {at} is {:?}, conflict logged: {}", version.cause, version.conflict.is_some()));
+    }
+}
+
+/// resolve-9: each change is settled once, in front of nothing its writer had not seen.
+fn judge_fused(
+    shared: &Shared,
+    settled: &mut BTreeSet<(u32, Position, Key)>,
+    partition: u32,
+    at: Position,
+    version: &Canonical,
+) {
+    *shared.published.lock() |= tags(version.after.as_deref());
+    if at.ordinal != u64::MAX && !settled.insert((partition, at, version.key.clone())) {
+        shared.violation(format!("I8: version {} settles the change at {at:?} a second time", version.seq));
+    }
+    if version.dot.ctr != version.seq {
+        shared.violation(format!("resolve-9: version {} has the dot {:?}", version.seq, version.dot));
+    }
+    if version.cause != Cause::FastForward || version.conflict.is_some() {
+        shared.violation(format!("I13: version {} of a single writer is {:?}", version.seq, version.cause));
     }
 }
 

@@ -17,14 +17,16 @@ macro_rules! counts {
 }
 
 counts! {
-    Steps "steps", Writes "application writes", Crashes "crashes", Zombies "zombies", Resumed "zombies resumed",
+    Steps "steps", Writes "application writes", Truncates "truncates", Parts "appends landed in part",
+    Crashes "crashes", Zombies "zombies", Resumed "zombies resumed",
     Ended "roles ended by themselves", Takeovers "claims accepted", Void "void records", Landed "appends landed",
     Lost "appends lost", GaveUp "appends given up", LateLanded "late appends", Compactions "compactions",
     Jumps "clock jumps", Conflicts "conflicts", CommitUnknown "commits unanswered", CommitFailed "commits failed",
     CasUnknown "store timeouts", CasLate "late store writes", CasNever "store writes never landed",
     Mismatches "store conditions failed", Expired "expired store writes", Fenced "fenced store writes",
     Dirty "dirty", Observed "unlogged edits observed", Unlogged "unlogged edits", Busy "busy keys",
-    HintsLost "hints lost", Pruned "readers below the pruned log", ShownAgain "removed tags shown again", Proposals "proposals", Versions "versions",
+    HintsLost "hints lost", Altered "tables changed", Pruned "readers below the pruned log", ShownAgain "removed tags shown again", Proposals "proposals", Versions "versions",
+    Touched "rows touched", Projected "heads projected",
 }
 
 pub(crate) const COUNTS_LEN: usize = COUNTS.len();

@@ -5,7 +5,7 @@ use super::config::Config;
 use super::failure::failed;
 use super::store::Directory;
 use super::values::Layout;
-use super::wire::files::Dir;
+use super::wire::files::{Dir, Found};
 use super::wire::stage::{Entry, HOME, State};
 use crate::connectors::contract::{Connector, Finding, Opened, Place, Scope};
 use crate::event::Schema;
@@ -14,14 +14,18 @@ use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use rustix::fs::FileType;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Its presence tells the directory from an empty mount point (agent-7).
 const MARKER: &str = ".driftless/marker";
 const MARKER_TEXT: &str = "This file tells driftless that the directory is mounted. Do not remove it.\n";
 /// Where the home is made before it takes its place.
 const UNFINISHED: &str = ".driftless-new";
-/// Where it is tried out what the file system can do.
+/// Where it is tried out what the file system can do: behind this a number of its own, because
+/// `doctor` and a node may try at the same time.
 const PROBE: &str = ".driftless/probe";
+/// The same while there is no home yet: it must come whole, with its marker.
+const PROBE_OUTSIDE: &str = ".driftless-probe";
 /// How far the file system's clock may be from ours.
 const CLOCK_MAX_MS: u64 = 2_000;
 
@@ -58,9 +62,11 @@ struct Probe {
     clock_off_ms: u64,
 }
 
-fn probe(root: &Dir) -> Result<Probe> {
-    root.make_dirs(PROBE)?;
-    let file = |name: &str| format!("{PROBE}/{name}");
+fn probe(root: &Dir, below: &str) -> Result<Probe> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let folder = format!("{below}-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+    root.make_dirs(&folder)?;
+    let file = |name: &str| format!("{folder}/{name}");
     let (one, two, moved, upper) = (file("one"), file("two"), file("three"), file("ONE"));
     [&one, &two, &moved].into_iter().try_for_each(|f| root.remove(f))?;
     root.create(&one, b"1", None)?;
@@ -77,7 +83,7 @@ fn probe(root: &Dir) -> Result<Probe> {
         Ok(()) => Err("it says it did, and did not".into()),
     };
     [&one, &two, &moved].into_iter().try_for_each(|f| root.remove(f))?;
-    root.remove_dir(PROBE)?;
+    root.remove_dir(&folder)?;
     Ok(Probe { exchanges, tells_case, clock_off_ms })
 }
 
@@ -111,7 +117,7 @@ impl Platform {
             }
         }
         present(&root)?;
-        match refused(&probe(&root)?) {
+        match refused(&probe(&root, PROBE)?) {
             None => Ok(Directory::new(self.config.clone(), &scope.dataset, layouts)),
             Some(error) => Err(error.at("root", self.config.root.display())),
         }
@@ -131,16 +137,13 @@ impl Platform {
         if !is_new {
             found.extend(present(&root).err().map(|e| finding(&e, true)));
         }
-        let probe = match probe(&root) {
+        let probe = match probe(&root, if is_new { PROBE_OUTSIDE } else { PROBE }) {
             Ok(probe) => probe,
             Err(e) => {
                 found.push(finding(&e, true));
                 return Ok(found);
             }
         };
-        if is_new {
-            root.remove_dir(HOME)?;
-        }
         found.extend(refused(&probe).map(|e| finding(&e, true)));
         if probe.clock_off_ms > CLOCK_MAX_MS {
             let text = format!(
@@ -150,6 +153,25 @@ impl Platform {
             found.push(Finding { code: "clock_suspect", fatal: false, text });
         }
         Ok(found)
+    }
+
+    /// Ties the dataset to a log: a directory keeps no ledger of its own that would show another one.
+    fn bind(&self, dataset: &str, log: u128) -> Result<()> {
+        let root = Dir::root(&self.config.root)?;
+        let (file, text) = (log_file(dataset), format!("{log:032x}\n"));
+        match root.look(&file, 1024)? {
+            Found::Absent(_) => {
+                root.create(&file, text.as_bytes(), None)?;
+                root.sync(HOME)
+            }
+            Found::File(known, _) if *known == *text.as_bytes() => Ok(()),
+            _ => {
+                let what = "the directory was kept the same by another log: that log was lost, replaced or restored. Bring it \
+                            back, or run `driftless remove` for the dataset and start again: all platforms are then compared \
+                            anew";
+                Err(Error::new(Code::LogLost, what).at("root", self.config.root.display()).at("file", file))
+            }
+        }
     }
 
     /// Removes what can be shown to hold nothing of the application's.
@@ -166,9 +188,18 @@ impl Platform {
                 left.extend(clear_folder(&root, &folder)?);
             }
         }
+        if left.is_empty() {
+            root.remove(&log_file(dataset))?;
+        }
         let others =
             subfolders(&root, &format!("{HOME}/stage"))?.len() + subfolders(&root, &format!("{HOME}/old"))?.len();
-        if left.is_empty() && others == 0 {
+        let tied = subfolders(&root, HOME)?.iter().filter(|name| name.starts_with(&log_file(""))).count();
+        if left.is_empty() && others + tied == 0 {
+            // What an interrupted trial left.
+            for folder in subfolders(&root, HOME)?.iter().filter(|folder| folder.starts_with(PROBE)) {
+                subfolders(&root, folder)?.iter().try_for_each(|file| root.remove(file))?;
+                root.remove_dir(folder)?;
+            }
             for folder in ["stage", "old"] {
                 root.remove_dir(&format!("{HOME}/{folder}"))?;
             }
@@ -186,6 +217,11 @@ impl Platform {
         let done = tokio::task::spawn_blocking(move || work(&platform)).await;
         done.unwrap_or_else(|e| Err(Error::new(Code::Unexpected, "work on the directory was cut off").caused_by(e)))
     }
+}
+
+/// Which log keeps the dataset the same here.
+fn log_file(dataset: &str) -> String {
+    format!("{HOME}/log.{dataset}")
 }
 
 fn subfolders(root: &Dir, path: &str) -> Result<Vec<String>> {
@@ -240,6 +276,11 @@ impl Connector for Platform {
     async fn reopen(&self, scope: &Scope) -> Result<Opened> {
         let scope = scope.clone();
         self.blocking(move |platform| platform.prepare(&scope, false)).await.map(|store| Opened::Hint(Arc::new(store)))
+    }
+
+    async fn bind(&self, scope: &Scope, log: u128) -> Result<()> {
+        let dataset = scope.dataset.clone();
+        self.blocking(move |platform| platform.bind(&dataset, log)).await
     }
 
     async fn remove(&self, scope: &Scope) -> Result<Vec<Finding>> {

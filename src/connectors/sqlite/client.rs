@@ -8,11 +8,13 @@ use super::reader::FileReader;
 use super::rows::FileRows;
 use super::snapshot::FileSnapshot;
 use super::wire::install::{self, Installed};
+use super::wire::ledger;
 use super::wire::table::Table;
+use super::wire::views;
 use crate::connectors::contract::{
     CollectionNo, Connector, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };
-use crate::event::{Key, Position, Schema};
+use crate::event::{Key, Position, Schema, Seq};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -98,8 +100,10 @@ pub(super) struct Placed {
     pub(super) no: CollectionNo,
     /// Its numbers in the file.
     pub(super) installed: Installed,
-    /// The table.
+    /// The table, as far as it has columns for the dataset's fields.
     pub(super) table: Table,
+    /// The dataset's schema it was opened with.
+    pub(super) wanted: Arc<Schema>,
 }
 
 /// What all connections of an opened dataset share.
@@ -168,12 +172,15 @@ fn install_all(conn: &mut Connection, scope: &Scope) -> Result<Vec<Placed>> {
         install::tables(tx, &scope.dataset)?;
         let place = |(no, place): (CollectionNo, &Place)| {
             let name = table_of(&place.name, &place.on)?;
-            let table = Table::load(tx, &name, &place.name, place.schema.clone())?.ok_or_else(|| {
+            // What may be missing is added when a version needs it (read-10).
+            let part = place.schema.as_ref().map(|schema| views::part(tx, &name, schema)).transpose()?;
+            let table = Table::load(tx, &name, &place.name, part)?.ok_or_else(|| {
                 let text = format!("there is no table {name}; create it, or name another with on: {{ table: … }}");
                 Error::new(Code::TableMissing, text).at("collection", &place.name)
             })?;
             let installed = install::collection(tx, &scope.dataset, &place.name, &table)?;
-            Ok(Placed { no, installed, table })
+            let wanted = place.schema.clone().unwrap_or_else(|| table.schema.clone());
+            Ok(Placed { no, installed, table, wanted })
         };
         (0..).zip(&scope.collections).map(place).collect()
     })
@@ -243,7 +250,9 @@ impl LogPlatform for FilePlatform {
     }
 
     async fn reader(&self, from: Position) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(FileReader::open(self.0.clone(), from).await?))
+        let opened = self.0.clone();
+        let noted = self.0.client.once(move |conn| views::noted(conn, &opened)).await?;
+        Ok(Box::new(FileReader::open(Arc::new(noted), from).await?))
     }
 
     async fn snapshot(&self, collection: CollectionNo, after: Option<&Key>) -> Result<Box<dyn Snapshot>> {
@@ -252,5 +261,14 @@ impl LogPlatform for FilePlatform {
 
     async fn rows(&self) -> Result<Box<dyn Rows>> {
         Ok(Box::new(FileRows::open(self.0.clone()).await?))
+    }
+
+    async fn ledger_tops(&self, collection: CollectionNo, limit: usize) -> Result<Vec<(Key, Seq)>> {
+        let dataset = self.0.clone();
+        let read = move |conn: &mut Connection| {
+            let placed = dataset.table(collection)?.installed.collection;
+            ledger::tops(conn, placed, limit).map_err(failing("reading the newest of the ledger"))
+        };
+        self.0.client.once(read).await
     }
 }

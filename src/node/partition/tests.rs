@@ -2,17 +2,23 @@
 //! real ones are in `tests/kafka` and `tests/real`.
 
 use super::*;
+use crate::config::{self, At, Config};
+use crate::govern::AllowAll;
 use crate::node::board::{Board, State, Work};
+use crate::node::control::Control;
 use crate::node::log::Opened;
+use crate::node::roster::Roster;
 use crate::node::tasks::Tasks;
 use crate::runtime::clock::SystemClock;
+use crate::state::Memory;
 use crate::topic::codec::Coded;
 use crate::topic::memory::MemoryLog;
 use crate::topic::registry::LogSchemas;
-use crate::topic::{Committed, Raw};
+use crate::topic::{Committed, Compression, Raw};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -100,8 +106,34 @@ async fn stage(halts: bool) -> Stage {
     let schemas = LogSchemas::open(raw.clone(), clock.clone(), "p").await.unwrap();
     let log = Opened::of(raw.clone(), Coded::new(raw, Arc::new(schemas)), "p");
     let board: Arc<Board> = Arc::default();
-    let (stop, shares, tasks) = (Stop::default(), Arc::default(), Tasks::new());
-    let loops = Loops { log, clock, board: board.clone(), tasks, stop, shares };
+    let config = Config {
+        enabled: true,
+        enabled_at: At::file("c.yaml"),
+        data_dir: "d".into(),
+        memory_mb: 1,
+        log: config::Log {
+            prefix: "p".into(),
+            compression: Compression::None,
+            place: config::LogPlace::Embedded { path: "d".into() },
+        },
+        http: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        platforms: Default::default(),
+        datasets: Default::default(),
+        files: Vec::new(),
+    };
+    let roster = Roster::open(log.raw.clone(), clock.clone(), "p").await.unwrap();
+    let loops = Loops {
+        log,
+        clock,
+        board: board.clone(),
+        memory: Memory::unbounded(),
+        tasks: Tasks::new(),
+        control: Control::new(roster),
+        config: Arc::new(config),
+        policy: &AllowAll,
+        stop: Stop::default(),
+        shares: Arc::default(),
+    };
     let (events, drained) = (Events::default(), Arc::new(Notify::new()));
     let post = |work| board.post(Post::new(&"d".into(), &"".into(), work));
     let unit = |index: u32| {

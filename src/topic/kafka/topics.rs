@@ -3,6 +3,7 @@
 //! error names the command that does.
 
 use super::{Code, Error, KafkaLog, MESSAGE_BYTES_MAX, REQUEST, Result, failed, refused};
+use crate::runtime::error::Remedy;
 use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
 use rdkafka::admin::{AdminOptions, ConfigEntry, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
@@ -15,8 +16,6 @@ const REPLICAS: usize = 3;
 const KNOWN_WITHIN_MS: u64 = 15_000;
 /// How long creating a topic is tried while the brokers are busy or start, in milliseconds.
 const CREATED_WITHIN_MS: u64 = 30_000;
-/// Of how many partitions of a new topic the leaders are asked.
-const ASKED_MAX: u32 = 50;
 /// How many topics are described by one request.
 const DESCRIBED_MAX: usize = 200;
 /// The level brokers compress with unless told; older ones know no setting for it.
@@ -137,21 +136,6 @@ impl KafkaLog {
         }
     }
 
-    /// Waits until the leaders of a new topic answer for it: the metadata are ahead of them.
-    async fn answered(&self, spec: &TopicSpec) -> Result<()> {
-        let until_ms = self.0.clock.now_ms() + KNOWN_WITHIN_MS;
-        for index in 0..spec.partitions.min(ASKED_MAX) {
-            let at = Partition::new(spec.topic.clone(), index);
-            while let Err(error) = self.bounds(&at).await {
-                if error.code != Code::LogUnreachable || self.0.clock.now_ms() > until_ms {
-                    return Err(error);
-                }
-                self.pause(20).await;
-            }
-        }
-        Ok(())
-    }
-
     /// Waits until the metadata of a topic are as they should be.
     async fn known(&self, topic: &Arc<str>, is_so: impl Fn(&Option<Shape>) -> bool) -> Result<Option<Shape>> {
         let until_ms = self.0.clock.now_ms() + KNOWN_WITHIN_MS;
@@ -167,6 +151,21 @@ impl KafkaLog {
             }
             self.pause(20).await;
         }
+    }
+
+    /// Waits until the leader of each partition answers: the metadata name it before it leads.
+    async fn answered(&self, spec: &TopicSpec) -> Result<()> {
+        let until_ms = self.0.clock.now_ms() + KNOWN_WITHIN_MS;
+        for index in 0..spec.partitions {
+            let at = Partition { topic: spec.topic.clone(), index };
+            while let Err(error) = self.bounds(&at).await {
+                if self.0.clock.now_ms() > until_ms || !matches!(error.remedy(), Remedy::Retry { .. }) {
+                    return Err(error);
+                }
+                self.pause(20).await;
+            }
+        }
+        Ok(())
     }
 
     /// Fails with `topic_settings` if a topic is not as it should be.

@@ -4,6 +4,7 @@
 pub(crate) mod ledger;
 pub(crate) mod norm;
 pub(crate) mod sql;
+pub(crate) mod views;
 pub(crate) mod write;
 
 use super::client::{Session, quoted};
@@ -12,7 +13,7 @@ use super::failure;
 use super::position::read_lsn;
 use super::reader::changes::{Collection, Tables};
 use crate::connectors::contract::{CollectionNo, Locked, Rows, Seen};
-use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Row, Value};
+use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Row, Schema, Value};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
+use views::Views;
 use write::Batch;
 
 /// A writer with a connection of its own.
@@ -28,6 +30,8 @@ pub(crate) struct Sink {
     session: Session,
     tables: Arc<Tables>,
     prepared: HashMap<CollectionNo, Arc<Statements>>,
+    /// Of collections whose schema has had several versions, or whose table is not just their fields.
+    views: HashMap<CollectionNo, Arc<Views>>,
     /// Whether triggers and foreign keys are left to the origin of the rows (sink-5).
     replica: bool,
 }
@@ -65,14 +69,19 @@ impl Sink {
                         SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan";
         session.batch_execute(settings).await.map_err(failure::of)?;
         let replica = session.batch_execute("SET session_replication_role = replica").await.is_ok();
-        Ok(Sink { session, tables, prepared: HashMap::new(), replica })
+        Ok(Sink { session, tables, prepared: HashMap::new(), views: HashMap::new(), replica })
+    }
+
+    /// The collection as it is locked and read.
+    fn collection(&self, no: CollectionNo) -> Result<&Collection> {
+        self.views.get(&no).map_or_else(|| self.tables.get(no), |views| Ok(&views.own))
     }
 
     async fn statements(&mut self, no: CollectionNo) -> Result<Arc<Statements>> {
         if let Some(found) = self.prepared.get(&no) {
             return Ok(found.clone());
         }
-        let collection = self.tables.get(no)?;
+        let collection = self.collection(no)?;
         let texts = Texts::new(&collection.table, &self.tables.ledger_schema);
         let l = format!("{}.ledger", quoted(&self.tables.ledger_schema));
         let parked = format!("{}.parked", quoted(&self.tables.ledger_schema));
@@ -165,6 +174,16 @@ fn missing(answer: &[tokio_postgres::Row], keys: &[Key]) -> Result<(Vec<usize>, 
     Ok(keys.iter().enumerate().filter(|(i, _)| !held.contains(i)).map(|(i, key)| (i, key.clone())).unzip())
 }
 
+/// Which of the keys numbered `of` a query finds.
+async fn there(
+    transaction: &tokio_postgres::Transaction<'_>,
+    (statement, parameters): (&tokio_postgres::Statement, &[Parameter<'_>]),
+    of: &[usize],
+) -> Result<Vec<usize>> {
+    let answer = transaction.query(statement, parameters).await.map_err(failure::of)?;
+    Ok(numbers(&answer)?.iter().filter_map(|i| of.get(*i).copied()).collect())
+}
+
 /// Where a locked row lies: in which place of which part of the table.
 fn place(row: &tokio_postgres::Row) -> Result<(String, u32)> {
     Ok((row.try_get(1).map_err(failure::of)?, row.try_get(2).map_err(failure::of)?))
@@ -188,14 +207,34 @@ fn bytes_of(keys: &[Key]) -> Vec<&[u8]> {
 impl Rows for Sink {
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp> {
         let Some(after) = &version.after else { return Ok(Fp::ABSENT) };
-        let table = &self.tables.get(collection)?.table;
+        let view = self.views.get(&collection).map(|views| views.of(version.schema)).transpose()?;
+        let table = match view {
+            Some(view) => &view.table,
+            None => &self.tables.get(collection)?.table,
+        };
         let refused = |why: String| Error::new(Code::ValueRefused, why).at("table", table.shown());
-        let row = table.norm(after).map_err(refused)?;
+        let row = match view {
+            Some(view) => table.norm(&view.lens.lift(after, &Value::Null)),
+            None => table.norm(after),
+        };
+        let row = row.map_err(refused)?;
         if table.key_of(&row).map_err(|e| refused(e.0.into()))? != version.key {
             let text = "the table would hold this key as another one (topic-4)";
             return Err(Error::new(Code::KeyCollision, text).at("table", table.shown()));
         }
         Ok(Fp::of_row(&table.schema, &row))
+    }
+
+    async fn know(&mut self, no: CollectionNo, versions: &[Arc<Schema>], add: &[Arc<str>]) -> Result<()> {
+        let collection = self.tables.get(no)?;
+        let covers = versions.iter().all(|version| version.fields.len() == collection.table.schema.fields.len());
+        if versions.len() < 2 && covers && !self.views.contains_key(&no) {
+            return Ok(());
+        }
+        let views = Views::open(&self.session, collection, versions, add, &self.tables.ledger_schema).await?;
+        self.views.insert(no, Arc::new(views));
+        self.prepared.remove(&no);
+        Ok(())
     }
 
     async fn ledger(&mut self, collection: CollectionNo, keys: &[Key]) -> Result<Vec<Option<LedgerEntry>>> {
@@ -209,7 +248,8 @@ impl Rows for Sink {
 
     async fn lock(&mut self, no: CollectionNo, keys: &[Key]) -> Result<Box<dyn Locked + '_>> {
         let statements = self.statements(no).await?;
-        let collection = self.tables.get(no)?.clone();
+        let collection = self.collection(no)?.clone();
+        let views = self.views.get(&no).cloned();
         // READ COMMITTED: each statement sees what is committed when it begins.
         let transaction = self.session.transaction().await.map_err(failure::of)?;
         let name = collection.ledger_name.clone();
@@ -218,15 +258,16 @@ impl Rows for Sink {
         let sent_keys = sent(&collection, &values);
         let parameters: Vec<Parameter<'_>> = sent_keys.iter().map(|s| s as Parameter<'_>).collect();
         let of_ledger: [Parameter<'_>; 2] = [&name, &bytes];
-        // Ledger rows first (sink-2).
-        let (ledger, rows) = futures_util::future::try_join(
+        // Ledger rows first (sink-2). The place is asked after the locks: whatever they show was committed
+        // before it.
+        let (ledger, rows, position) = futures_util::future::try_join3(
             transaction.query(&statements.ledger_lock, &of_ledger),
             transaction.query(&statements.lock, &parameters),
+            transaction.query_one(&statements.position, &[]),
         )
         .await
         .map_err(failure::of)?;
-        // Then, unlocked, what of the rest exists: a row that exists and was not returned under lock
-        // is somebody else's for the moment.
+        // Then, unlocked, what of the rest exists: not returned under lock, it is somebody else's for the moment.
         let (no_entry, no_row) = (missing(&ledger, keys)?, missing(&rows, keys)?);
         let bytes = bytes_of(&no_entry.1);
         let values = key_values(&collection, &no_row.1)?;
@@ -234,16 +275,12 @@ impl Rows for Sink {
         let parameters: Vec<Parameter<'_>> = sent_keys.iter().map(|s| s as Parameter<'_>).collect();
         let mut busy = HashSet::new();
         if !no_entry.0.is_empty() {
-            let answer = transaction.query(&statements.ledger_read, &[&name, &bytes]).await.map_err(failure::of)?;
-            busy.extend(numbers(&answer)?.iter().filter_map(|i| no_entry.0.get(*i).copied()));
+            busy.extend(there(&transaction, (&statements.ledger_read, &[&name, &bytes]), &no_entry.0).await?);
         }
         if !no_row.0.is_empty() {
-            let answer = transaction.query(&statements.exist, &parameters).await.map_err(failure::of)?;
-            busy.extend(numbers(&answer)?.iter().filter_map(|i| no_row.0.get(*i).copied()));
+            busy.extend(there(&transaction, (&statements.exist, &parameters), &no_row.0).await?);
         }
-        // Asked after the locks: whatever they show was committed before this place.
-        let position: String = transaction.query_one(&statements.position, &[]).await.map_err(failure::of)?.get(0);
-        let position = Position::end_of(read_lsn(&position)?);
+        let position = Position::end_of(read_lsn(position.try_get(0).map_err(failure::of)?)?);
         let places = rows.iter().map(|row| Ok((number(row)?, place(row)?))).collect::<Result<_>>()?;
         let (mut ledger, rows) = (read_ledger(&ledger)?, read_rows(&collection, &rows)?);
         let schema = &collection.table.schema;
@@ -265,6 +302,8 @@ impl Rows for Sink {
             places,
             position,
             replica: self.replica,
+            rows: if views.is_some() { rows } else { HashMap::new() },
+            views,
         }))
     }
 }

@@ -3,7 +3,7 @@
 //! settings in `rows`).
 
 use super::super::client::catalog::{Column, Table};
-use super::super::client::quoted;
+use super::super::client::{literal, quoted};
 use super::super::values::Native;
 use super::super::wire::cursor::Malformed;
 use crate::event::Value;
@@ -63,14 +63,15 @@ impl Texts {
         let field_names = names(table.field_columns().count());
         let columns: Vec<String> = table.field_columns().map(|c| quoted(&c.name)).collect();
         let values: Vec<String> = table.field_columns().enumerate().map(|(i, c)| cast(i, c)).collect();
-        // All columns are set, equal ones too: an image of a sink's write has no unchanged part, so
-        // that the reader can know it again by its fingerprint (read-1).
+        // All columns are set, equal ones too: so the reader knows a sink's image by its fingerprint (read-1).
         let set = table.field_columns().enumerate().filter(|(_, c)| !c.always);
         let set: Vec<String> = set.map(|(i, c)| format!("{} = {}", quoted(&c.name), cast(i, c))).collect();
         let set =
             if set.is_empty() { format!("{0} = t.{0}", columns.first().map_or("", |c| c)) } else { set.join(", ") };
         let conflict: Vec<String> = table.key_columns().map(|c| quoted(&c.name)).collect();
-        let image: Vec<String> = table.field_columns().map(|c| printed(&format!("t.{}", quoted(&c.name)))).collect();
+        // Each value behind its column's name: the table may be of another form when the log is read.
+        let named_value = |c: &Column| format!("{}, {}", literal(&c.name), printed(&format!("t.{}", quoted(&c.name))));
+        let image: Vec<String> = table.field_columns().map(named_value).collect();
         let keyed = unnest(table.key_columns(), 3);
         let numbered = format!("{keys} WITH ORDINALITY AS k({key_names}, i)");
         let inserted = unnest(table.field_columns(), 1);
