@@ -7,12 +7,13 @@ pub mod breaker;
 mod displaced;
 mod held;
 mod letters;
+mod marks;
 pub mod round;
 mod schemas;
 pub mod step;
 
 use crate::connectors::contract::{self, CollectionNo, Store};
-use crate::event::{ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, Stamp, Validity};
+use crate::event::{ActorId, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, Stamp, Validity};
 use crate::govern::Allowed;
 use crate::guard;
 use crate::ledger::order::Order;
@@ -326,60 +327,6 @@ impl Owned<'_> {
             after = Some(last.clone());
             keys.iter().try_for_each(|key| found.add(key))?;
         }
-    }
-
-    /// The oldest canonical record not settled (agent-10).
-    fn canon(&self) -> Link {
-        self.pending.oldest().filter(|_| guard!("agent-10", true)).unwrap_or(self.read)
-    }
-
-    /// Writes a mark if one is due. Nothing is in flight then (agent-10).
-    pub async fn mark(&mut self) -> Result<()> {
-        let now_ms = self.agent.clock.now_ms();
-        self.bury(now_ms).await?;
-        self.agent.progress.finished(self.canon().offset, self.pending.len(), now_ms);
-        self.agent.progress.parked_are(self.parked());
-        if (self.canon(), self.rev) == self.marked || now_ms < self.marked_ms + self.agent.timing.mark_every_ms {
-            return Ok(());
-        }
-        self.write_mark().await
-    }
-
-    /// claim-9, draining: nothing is in flight between two rounds; a mark says how far this owner came.
-    pub async fn hand_over(&mut self) -> Result<()> {
-        if (self.canon(), self.rev) == self.marked { Ok(()) } else { self.write_mark().await }
-    }
-
-    async fn write_mark(&mut self) -> Result<()> {
-        self.marked_ms = self.agent.clock.now_ms();
-        // Entries that only a proposal carries are said again in L, or moving cpos would lose them.
-        let mut after: Option<Key> = None;
-        loop {
-            let keys = self.held.carried.page(after.as_ref(), PAGE)?;
-            let Some(last) = keys.last() else { break };
-            after = Some(last.clone());
-            self.held.fetch(&keys)?;
-            let mut records = Vec::new();
-            for key in keys {
-                let Some(held) = self.held.get(&key) else { continue };
-                if guard!("agent-reassert", held.in_changes) {
-                    let entry = held.entry.clone();
-                    records.push(self.record(key, entry)?);
-                }
-            }
-            self.write_ledger(records).await?;
-        }
-        self.held.carried = Keys::new(&self.agent.memory);
-        let mark = AgentMark {
-            stamp: self.stamp,
-            cpos: self.changes.verified(),
-            ctr: self.ctr,
-            rev: self.rev,
-            canon: self.canon(),
-        };
-        self.marked = (mark.canon, mark.rev);
-        self.ledger.send(vec![message(Arc::new(Record::AgentMark(Box::new(mark))))]);
-        self.ledger.settle_all().await
     }
 
     /// The next revision of a key's entry, as a record of L; the entry is held from now on.

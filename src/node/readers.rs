@@ -4,7 +4,7 @@
 
 use super::board::{Post, Work};
 use super::dataset::limit;
-use super::loops::Platform;
+use super::loops::{Platform, partitions};
 use super::partition::{Lease, Unit};
 use crate::capture::Capture;
 use crate::capture::truncate::Limit;
@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// Milliseconds between a reader's checkpoints: a conflict on its platform waits for the next one (sink-4).
 const CHECKPOINT_EVERY_MS: u64 = 100;
+/// The same where nothing waits for it: what a takeover reads of D is what a second brings.
+const FUSED_CHECKPOINT_EVERY_MS: u64 = 1_000;
 /// When a reader that settles has the heads written to S: about as often as a gigabyte is written (resolve-4).
 const FUSED_PROJECTION: Projection = Projection { versions_max: 1_000_000, every_ms: 600_000 };
 
@@ -45,12 +47,10 @@ impl Platform {
         let post = self.post(Work::Fused, None);
         let (this, shown) = (self.clone(), post.clone());
         let run = move |lease: Lease| -> BoxFuture<'static, ()> {
-            let of = |ready: &super::dataset::Ready| {
-                (0..ready.topics.partitions).map(|i| ready.topics.parts(i)).collect::<Vec<_>>()
-            };
+            let reader = this.reader(lease.log(this.loops.typed()), platform.clone(), &shown);
             let fused = Fused {
-                reader: this.reader(lease.log(this.loops.typed()), platform.clone(), &shown),
-                parts: this.dataset.collections.iter().flat_map(of).collect(),
+                reader: Capture { checkpoint_every_ms: FUSED_CHECKPOINT_EVERY_MS, ..reader },
+                parts: partitions(&this.dataset).map(|(_, ready, index)| ready.topics.parts(index)).collect(),
                 policy: Arc::new(LastWriter),
                 projection: FUSED_PROJECTION,
             };

@@ -21,6 +21,18 @@ const NO_ID: u32 = i32::MAX.unsigned_abs();
 /// What registries answer for an id that they do not know: an error of their own, not of the network.
 const NOT_FOUND: u32 = 40403;
 
+/// A URL without user and password, and these.
+fn taken_apart(url: &str) -> Option<(String, String, Option<String>)> {
+    let mut parsed = reqwest::Url::parse(url.trim_end_matches('/')).ok()?;
+    if parsed.host_str().is_none() || !["http", "https"].contains(&parsed.scheme()) {
+        return None;
+    }
+    let (user, password) = (plain(parsed.username()), parsed.password().map(plain));
+    // Of a URL with a host neither can fail.
+    let _ = parsed.set_username("").and_then(|()| parsed.set_password(None));
+    Some((parsed.as_str().trim_end_matches('/').to_owned(), user, password))
+}
+
 /// A schema registry.
 pub struct RegistrySchemas {
     settings: SrSettings,
@@ -40,15 +52,7 @@ impl RegistrySchemas {
                 "`log.registry` is not the URL of a schema registry; expected http(s)://[user:password@]host/path";
             Error::new(Code::ConfigInvalid, text)
         };
-        let mut parsed = reqwest::Url::parse(url.trim_end_matches('/')).map_err(|_| invalid())?;
-        if parsed.host_str().is_none() || !["http", "https"].contains(&parsed.scheme()) {
-            return Err(invalid());
-        }
-        let user = plain(parsed.username());
-        let password = parsed.password().map(plain);
-        // Of a URL with a host neither can fail.
-        let _ = parsed.set_username("").and_then(|()| parsed.set_password(None));
-        let address = parsed.as_str().trim_end_matches('/').to_owned();
+        let (address, user, password) = taken_apart(url).ok_or_else(invalid)?;
         let mut builder = SrSettings::new_builder(address.clone());
         builder.set_timeout(CALL);
         if !user.is_empty() {
@@ -207,9 +211,11 @@ mod tests {
 
     #[test]
     fn user_and_password_are_taken_out_of_the_url() {
-        let schemas = RegistrySchemas::new("https://me:p%40ss%2f@host:8081/apis/ccompat/v7/").unwrap();
-        assert_eq!(schemas.address, "https://host:8081/apis/ccompat/v7");
-        assert!(format!("{:?}", schemas.settings).contains("p@ss/"), "it is what calls carry");
+        let apart = taken_apart("https://me:p%40ss%2f@host:8081/apis/ccompat/v7/");
+        let (address, password) = ("https://host:8081/apis/ccompat/v7".to_owned(), Some("p@ss/".to_owned()));
+        assert_eq!(apart, Some((address, "me".to_owned(), password)));
+        let shown = format!("{:?}", taken_apart("http://host:8081"));
+        assert_eq!(shown, r#"Some(("http://host:8081", "", None))"#);
         assert_eq!(plain("100%"), "100%");
     }
 
