@@ -145,13 +145,13 @@ pub async fn apply(
         let due = applying.due_ms();
         let full = applying.is_full();
         select_biased! {
-            // Everything finished is committed already.
-            () = stop.asked().fuse() => return Ok(()),
+            () = stop.asked().fuse() => return applying.hand_over().await,
+            committed = applying.committed().fuse() => committed?,
             () = sink.orders.news().fuse() => applying.obey().await?,
             () = sink.clock.sleep_until(due).fuse() => applying.retry().await?,
             batch = unless(full, dataset.next(limit.rows_max)).fuse() => applying.apply(batch?).await?,
         }
-        applying.commit(member).await?;
+        applying.commit();
     }
 }
 

@@ -2,6 +2,7 @@
 //! the ledger, read again under lock, is its only fence, so any number of sinks may run. Every
 //! version ends with a fate; offsets follow effects (P4, P5).
 
+mod commits;
 pub mod decide;
 pub mod knowledge;
 mod letters;
@@ -20,14 +21,11 @@ use crate::runtime::progress::Progress;
 use crate::topic::lineages::Lineages;
 use crate::topic::owner::Folded;
 use crate::topic::{Committed, Delivered, Log, Membership, Partition, Typed};
+use commits::Commits;
 use decide::{decide, end_dirty, same_log};
 use knowledge::Knowledge;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-/// Milliseconds between commits of what is finished. An offset may be behind its effects: replays are free
-/// (sink-1), and a commit costs as much as an append.
-const COMMIT_EVERY_MS: u64 = 500;
 
 /// What a sink needs to know.
 pub struct Sink {
@@ -91,9 +89,7 @@ pub struct Applying<'a> {
     knowledge: Option<Knowledge>,
     /// Read up to here; the chain before it is known to be valid.
     read: Link,
-    committed: Link,
-    /// When that was.
-    committed_ms: u64,
+    commits: Commits<'a>,
     retry_ms: u64,
     /// Counted since the last call of `take_fates`.
     fates: Fates,
@@ -105,7 +101,11 @@ impl Sink {
     /// Nothing is written before the platform's reader has fixed where it begins: the log behind that
     /// place must hold every ledger row, or the reader would not know what the rows contain
     /// (docs/decisions/0007).
-    pub async fn start(&self, rows: Box<dyn Rows>, member: &dyn Membership) -> Result<(Applying<'_>, Folded)> {
+    pub async fn start<'a>(
+        &'a self,
+        rows: Box<dyn Rows>,
+        member: &'a dyn Membership,
+    ) -> Result<(Applying<'a>, Folded)> {
         if let Some(reader) = self.reader.as_ref().filter(|_| guard!("reader-first", true)) {
             knowledge::first_mark(&*self.log, reader).await?;
         }
@@ -123,8 +123,7 @@ impl Sink {
             pending: Pending::default(),
             knowledge: None,
             read: link,
-            committed: link,
-            committed_ms: 0,
+            commits: Commits::new(member, &self.dataset, link),
             retry_ms: 0,
             fates: Fates::default(),
         };
@@ -144,8 +143,7 @@ impl Applying<'_> {
     #[must_use]
     pub fn due_ms(&self) -> u64 {
         let retry_ms = if self.pending.any_open() { self.retry_ms } else { self.pending.again_ms() };
-        let is_committed = self.finished() == self.committed;
-        if is_committed { retry_ms } else { retry_ms.min(self.committed_ms + COMMIT_EVERY_MS) }
+        retry_ms.min(self.commits.due_ms(self.finished()))
     }
 
     /// Up to where everything is finished: the oldest version that waits (sink-4, sink-7).
@@ -299,19 +297,26 @@ impl Applying<'_> {
         self.pending.hold(version.clone(), Why::Parked(park));
     }
 
-    /// Tells what is finished, and records it now and then.
-    pub async fn commit(&mut self, member: &dyn Membership) -> Result<()> {
+    /// Tells what is finished, and begins to record it now and then.
+    pub fn commit(&mut self) {
         let (link, now_ms) = (self.finished(), self.sink.clock.now_ms());
-        if link != self.committed && now_ms >= self.committed_ms + COMMIT_EVERY_MS {
-            member.commit(&self.sink.dataset, committed_of(link)).await?;
-            self.committed = link;
-            self.committed_ms = now_ms;
+        if now_ms >= self.commits.due_ms(link) {
+            self.commits.begin(link, now_ms);
         }
         let fates = self.take_fates();
         self.sink.progress.applied(fates.applied, fates.skipped);
         self.sink.progress.finished(link.offset, self.pending.len(), now_ms);
         self.sink.progress.parked_are(self.pending.parked().map(letters::told));
-        Ok(())
+    }
+
+    /// Waits for the commit under way; for ever if there is none. Cancel-safe.
+    pub async fn committed(&mut self) -> Result<()> {
+        self.commits.done().await
+    }
+
+    /// Records what is finished before another sink goes on with it (claim-9: draining).
+    pub async fn hand_over(&mut self) -> Result<()> {
+        self.commits.complete(self.finished(), self.sink.clock.now_ms()).await
     }
 }
 

@@ -108,13 +108,6 @@ impl Copier for Owned<'_> {
     }
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {
-        // A checkpoint falls due, although no position moved; at once behind the last row.
-        self.marked = Position::START;
-        if copying == Copying::Done {
-            self.marked_ms = 0;
-        }
-        if let Some(state) = self.copied.get_mut(usize::from(collection)) {
-            *state = copying;
-        }
+        self.note_copied(collection, copying);
     }
 }

@@ -3,6 +3,7 @@
 //! durable and valid before the source may discard (P2), and what was published is read back from
 //! the log, never computed again (read-12).
 
+mod checkpoint;
 pub mod copy;
 pub mod fold;
 pub mod forms;
@@ -13,7 +14,7 @@ pub mod truncate;
 pub mod view;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
-use crate::event::{ActorId, Copying, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp, Validity};
+use crate::event::{ActorId, Copying, Op, Position, Proposal, Record, Role, Schema, Stamp, Validity};
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
@@ -23,6 +24,7 @@ use crate::topic::lineages::Lineages;
 use crate::topic::message::message;
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
+use checkpoint::Stage;
 pub use fold::LaneOf;
 use fold::{Addressed, Fold, Published, known_after};
 use futures_util::future::select_all;
@@ -88,6 +90,10 @@ pub struct Owned<'a> {
     /// What the newest checkpoint says.
     marked: Position,
     marked_ms: u64,
+    /// A first copy went on since.
+    noted: bool,
+    /// The checkpoint under way.
+    stage: Stage,
 }
 
 impl Capture {
@@ -205,6 +211,8 @@ impl Capture {
             through: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
+            noted: false,
+            stage: Stage::Idle,
         }
     }
 }
@@ -243,61 +251,14 @@ impl Owned<'_> {
         }
         self.changes.iter_mut().zip(batches).for_each(|(writer, batch)| writer.send(batch));
     }
-
-    /// Writes a checkpoint; returns the position the source may discard up to, if it moved.
-    async fn checkpoint(&mut self) -> Result<Option<Position>> {
-        self.marked_ms = self.capture.clock.now_ms();
-        // read-13, P3: never while re-reading, and only for positions whose proposals are acknowledged
-        // (P1, claim-3).
-        if guard!("read-13", self.fold.rereading(self.through)) {
-            return Ok(None);
-        }
-        if guard!("checkpoint-after-acks", true) {
-            for writer in &mut self.changes {
-                writer.settle_all().await?;
-            }
-        }
-        self.letters.send(self.capture).await?;
-        let (moved, removals): (Vec<_>, Vec<_>) = self.take_moved()?.into_iter().unzip();
-        for (writer, batch) in self.ledgers.iter_mut().zip(moved) {
-            writer.send(batch);
-        }
-        for writer in &mut self.ledgers {
-            writer.settle_all().await?;
-        }
-        self.mark().await?;
-        for (writer, batch) in self.ledgers.iter_mut().zip(removals) {
-            writer.send(batch);
-        }
-        Ok(Some(self.marked))
-    }
-
-    /// The mark, known to count when this returns (claim-4): what it says may be confirmed.
-    async fn mark(&mut self) -> Result<()> {
-        self.number += 1;
-        let mark = ReaderMark {
-            stamp: self.stamp,
-            number: self.number,
-            pos: self.through,
-            ctr: self.fold.ctr.clone(),
-            cpos: self.changes.iter().map(Writer::verified).collect(),
-            lastpos: self.fold.lastpos.clone(),
-            copied: self.copied.clone(),
-        };
-        if let Some(first) = self.ledgers.first_mut() {
-            first.send(vec![message(Arc::new(Record::ReaderMark(Box::new(mark))))]);
-            first.settle_all().await?;
-        }
-        self.marked = self.through;
-        Ok(())
-    }
 }
 
 impl Ownership for Owned<'_> {
     async fn start(&mut self) -> Result<Position> {
         if self.number == 0 {
             self.through = self.capture.platform.position().await?;
-            self.mark().await?;
+            self.begin().await?;
+            self.complete().await?;
         }
         self.rows.fetch_for(&mut self.fold, [])?;
         self.pass_copies();
@@ -324,12 +285,12 @@ impl Ownership for Owned<'_> {
     }
 
     async fn acked(&mut self) {
-        let acks = self.changes.iter_mut().map(|writer| Box::pin(writer.acked()));
-        select_all(acks).await;
+        let writers = self.changes.iter_mut().chain(&mut self.ledgers);
+        select_all(writers.map(|writer| Box::pin(writer.acked()))).await;
     }
 
     async fn confirm(&mut self) -> Result<()> {
-        for writer in &mut self.changes {
+        for writer in self.changes.iter_mut().chain(&mut self.ledgers) {
             while writer.is_acked() {
                 writer.settle().await?;
             }
@@ -337,22 +298,29 @@ impl Ownership for Owned<'_> {
         Ok(())
     }
 
-    /// Never while nothing moved.
     fn due_ms(&self) -> u64 {
-        let idle = self.through == self.marked && self.fold.moved.is_empty();
-        if idle || guard!("read-13", self.fold.rereading(self.through)) {
-            u64::MAX
-        } else {
-            self.marked_ms.saturating_add(self.capture.checkpoint_every_ms)
-        }
+        self.checkpoint_ms()
     }
 
     async fn tend(&mut self) -> Result<Option<Position>> {
-        self.checkpoint().await
+        self.begin().await?;
+        self.advance().await
     }
 
-    async fn hand_over(&mut self) -> Result<Option<Position>> {
-        self.checkpoint().await
+    fn checkpoint_ms(&self) -> u64 {
+        self.next_ms()
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        if self.is_under_way() { Ok(()) } else { self.begin_checkpoint().await }
+    }
+
+    fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Idle)
+    }
+
+    async fn advance(&mut self) -> Result<Option<Position>> {
+        Ok(self.go_on())
     }
 
     fn elected(&mut self) -> Option<&mut Writer> {

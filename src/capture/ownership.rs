@@ -31,11 +31,47 @@ pub trait Ownership: Copier + Send {
     /// When `tend` has something to do, in milliseconds since 1970.
     fn due_ms(&self) -> u64;
 
-    /// Does what is due: writes a checkpoint; returns the position the source may discard up to, if it moved.
+    /// Does what is due: begins a checkpoint or goes on with it; returns the position the source may discard up to,
+    /// once that is durable.
     fn tend(&mut self) -> impl Future<Output = Result<Option<Position>>> + Send;
 
-    /// Writes a checkpoint unless published changes are still re-read (claim-9: draining).
-    fn hand_over(&mut self) -> impl Future<Output = Result<Option<Position>>> + Send;
+    /// When there is something to do for a checkpoint, in milliseconds since 1970; never while nothing moved, and
+    /// never while published changes are still re-read (read-13).
+    fn checkpoint_ms(&self) -> u64;
+
+    /// Takes down what a checkpoint is to say, if none is under way.
+    fn begin(&mut self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Whether a checkpoint is under way.
+    fn is_under_way(&self) -> bool;
+
+    /// Goes on with the checkpoint as far as the answers allow; returns its position once it is durable.
+    fn advance(&mut self) -> impl Future<Output = Result<Option<Position>>> + Send;
+
+    /// Waits for the checkpoint under way, if there is one.
+    fn complete(&mut self) -> impl Future<Output = Result<Option<Position>>> + Send {
+        async {
+            loop {
+                let durable = self.advance().await?;
+                if durable.is_some() || !self.is_under_way() {
+                    return Ok(durable);
+                }
+                self.acked().await;
+                self.confirm().await?;
+            }
+        }
+    }
+
+    /// Writes a last checkpoint, if there is something to say (claim-9: draining).
+    fn hand_over(&mut self) -> impl Future<Output = Result<Option<Position>>> + Send {
+        async {
+            let before = self.complete().await?;
+            if self.checkpoint_ms() < u64::MAX {
+                self.begin().await?;
+            }
+            Ok(self.complete().await?.or(before))
+        }
+    }
 
     /// The partition in which the epoch is elected, and the checkpoints stand.
     fn elected(&mut self) -> Option<&mut Writer>;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// What is written to a partition of L, and what that supersedes there.
-type Moved = (Vec<Message<Typed>>, Vec<Message<Typed>>);
+pub(super) type Moved = (Vec<Message<Typed>>, Vec<Message<Typed>>);
 
 /// Rows written to L from one fetch.
 const PAGE: usize = 4_096;

@@ -5,6 +5,7 @@
 //! is expected: `node` refuses to start a dataset under another mode than the one it began in.
 
 pub mod behind;
+mod checkpoint;
 pub mod heads;
 pub mod lane;
 mod rare;
@@ -16,7 +17,7 @@ use crate::capture::fold::View;
 use crate::capture::letters::Letters;
 use crate::capture::ownership::Ownership;
 use crate::connectors::contract::{Change, CollectionNo, Copied, LogPlatform, ReadBatch, Transaction, Unreadable};
-use crate::event::{Copying, Fp, Key, Offset, Position, ReaderMark, Record, Stamp};
+use crate::event::{Copying, Fp, Key, Offset, Position, Record, Stamp};
 use crate::guard;
 use crate::resolve::Policy;
 use crate::runtime::error::Result;
@@ -25,6 +26,7 @@ use crate::topic::message::message;
 use crate::topic::name::Parts;
 use crate::topic::owner::Writer;
 use crate::topic::{Message, Typed};
+use checkpoint::Stage;
 use futures_util::future::select_all;
 use lane::{Image, Lane};
 use std::collections::{HashMap, HashSet};
@@ -50,6 +52,8 @@ struct Writing {
     batch: Vec<Message<Typed>>,
     /// Where my newest version known to count stands.
     newest: Offset,
+    /// The same when what was sent before the writer's cut had settled: where the chain is taken up again.
+    cut: Offset,
     /// Keys behind whose head something else may stand (claim-7).
     strays: HashSet<Key>,
 }
@@ -77,6 +81,10 @@ pub struct Direct<'a> {
     marked: Position,
     marked_ms: u64,
     looked_ms: u64,
+    /// A first copy went on since the newest checkpoint was begun.
+    noted: bool,
+    /// The checkpoint under way.
+    stage: Stage,
 }
 
 /// Where an image was found.
@@ -98,10 +106,20 @@ impl Writing {
         }
     }
 
+    /// Makes a cut behind everything sent until now.
+    fn cut(&mut self) {
+        self.writer.cut();
+        self.cut = self.newest;
+    }
+
     /// Waits for the answer of the oldest batch; its versions are known to count then (claim-4).
     async fn settle(&mut self) -> Result<usize> {
+        let before_cut = self.writer.is_before_cut();
         let (messages, offsets) = self.writer.settle().await?;
         self.newest = offsets.last().copied().unwrap_or(self.newest);
+        if before_cut {
+            self.cut = self.newest;
+        }
         Ok(messages.len())
     }
 }
@@ -170,15 +188,6 @@ impl<'a> Direct<'a> {
         self.looked_ms.saturating_add(self.fused.projection.every_ms)
     }
 
-    fn checkpoint_ms(&self) -> u64 {
-        // read-13
-        if self.through == self.marked || guard!("fused-read-13", self.is_rereading()) {
-            u64::MAX
-        } else {
-            self.marked_ms.saturating_add(self.capture().checkpoint_every_ms)
-        }
-    }
-
     fn is_rereading(&self) -> bool {
         self.lanes.iter().any(|writing| self.through < writing.lane.lastpos())
     }
@@ -198,26 +207,6 @@ impl<'a> Direct<'a> {
                 self.fused.reader.progress.settled(versions, 0, 0, self.fused.reader.clock.now_ms());
             }
         }
-        Ok(())
-    }
-
-    /// The mark, known to count when this returns (claim-4): what it says may be confirmed.
-    async fn mark(&mut self) -> Result<()> {
-        self.number += 1;
-        let me = self.capture().me;
-        let mark = ReaderMark {
-            stamp: self.stamp,
-            number: self.number,
-            pos: self.through,
-            ctr: self.lanes.iter().map(|writing| writing.lane.ctr(me)).collect(),
-            // Where my newest version stands, not behind it: it is where the chain is taken up again.
-            cpos: self.lanes.iter().map(|writing| writing.newest).collect(),
-            lastpos: self.lanes.iter().map(|writing| writing.lane.lastpos()).collect(),
-            copied: self.copied.clone(),
-        };
-        self.ledger.send(vec![message(Arc::new(Record::ReaderMark(Box::new(mark))))]);
-        self.ledger.settle_all().await?;
-        self.marked = self.through;
         Ok(())
     }
 }
@@ -263,7 +252,7 @@ impl Copier for Direct<'_> {
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {
         // A checkpoint falls due, although no position moved; at once behind the last row.
-        self.marked = Position::START;
+        self.noted = true;
         if copying == Copying::Done {
             self.marked_ms = 0;
         }
@@ -280,7 +269,8 @@ impl Ownership for Direct<'_> {
     async fn start(&mut self) -> Result<Position> {
         if self.number == 0 {
             self.through = self.capture().platform.position().await?;
-            self.mark().await?;
+            self.begin().await?;
+            self.complete().await?;
         }
         Ok(self.through)
     }
@@ -314,8 +304,8 @@ impl Ownership for Direct<'_> {
     }
 
     async fn acked(&mut self) {
-        let acks = self.lanes.iter_mut().map(|writing| Box::pin(writing.writer.acked()));
-        select_all(acks).await;
+        let writers = self.lanes.iter_mut().map(|writing| &mut writing.writer).chain([&mut self.ledger]);
+        select_all(writers.map(|writer| Box::pin(writer.acked()))).await;
     }
 
     async fn confirm(&mut self) -> Result<()> {
@@ -326,6 +316,9 @@ impl Ownership for Direct<'_> {
             }
         }
         self.capture().progress.settled(versions, 0, 0, self.capture().clock.now_ms());
+        while self.ledger.is_acked() {
+            self.ledger.settle().await?;
+        }
         Ok(())
     }
 
@@ -344,23 +337,27 @@ impl Ownership for Direct<'_> {
             }
             self.reassert().await?;
         }
-        if now_ms < self.checkpoint_ms() { Ok(None) } else { self.hand_over().await }
-    }
-
-    async fn hand_over(&mut self) -> Result<Option<Position>> {
-        // read-13, and only if something moved.
-        if self.checkpoint_ms() == u64::MAX {
+        if now_ms < self.checkpoint_ms() {
             return Ok(None);
         }
-        self.marked_ms = self.capture().clock.now_ms();
-        // P1, claim-3: only for positions whose versions are acknowledged and count.
-        if guard!("fused-checkpoint-after-acks", true) {
-            self.settle_all().await?;
-            self.reassert().await?;
-        }
-        self.letters.send(&self.fused.reader).await?;
-        self.mark().await?;
-        Ok(Some(self.marked))
+        self.begin().await?;
+        self.advance().await
+    }
+
+    fn checkpoint_ms(&self) -> u64 {
+        self.next_ms()
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        if self.is_under_way() { Ok(()) } else { self.begin_checkpoint().await }
+    }
+
+    fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Idle)
+    }
+
+    async fn advance(&mut self) -> Result<Option<Position>> {
+        self.go_on().await
     }
 
     fn elected(&mut self) -> Option<&mut Writer> {

@@ -110,8 +110,12 @@ impl Direct<'_> {
     /// claim-7: a plain upsert consumer must not be left with a void version as the last of its key. A
     /// checkpoint passes none, so that the next owner finds what this one did not get to.
     pub(super) async fn reassert(&mut self) -> Result<()> {
+        self.lanes.iter_mut().for_each(|writing| writing.strays.extend(writing.writer.take_strays()));
+        if self.lanes.iter().all(|writing| writing.strays.is_empty()) {
+            return Ok(());
+        }
+        self.settle_all().await?;
         for (writing, parts) in self.lanes.iter_mut().zip(&self.fused.parts) {
-            writing.strays.extend(writing.writer.take_strays());
             if writing.strays.is_empty() {
                 continue;
             }

@@ -3,6 +3,7 @@
 //! and then it is taken over again.
 
 use super::behind::Behind;
+use super::checkpoint::Stage;
 use super::lane::Lane;
 use super::{Direct, Fused, Writing};
 use crate::capture::letters::Letters;
@@ -14,6 +15,7 @@ use crate::runtime::error::{Code, Error, Result};
 use crate::topic::name::Parts;
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Partition, Session, Typed, claim as fold};
+use futures_util::future::try_join_all;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -60,18 +62,18 @@ impl Fused {
             return Ok(None);
         };
         let ledger = Writer::sole(self.reader.log.clone(), session.clone(), first.ledger.clone(), &ledger);
-        for State { parts, folded, mark } in &mut states {
+        let claims = states.iter_mut().map(|State { parts, folded, mark }| async move {
             let bid = Bid { at: &parts.state, role: Role::Resolver, owner, epoch: Some(epoch) };
             let take = |d: &Delivered<Typed>| newest_state_mark(mark, d);
-            if guard!("fused-claims-state", true) && claim(log, session, folded, &bid, take).await?.is_none() {
-                return Ok(None);
-            }
+            let skipped = !guard!("fused-claims-state", true);
+            Ok::<bool, Error>(skipped || claim(log, session, folded, &bid, take).await?.is_some())
+        });
+        if try_join_all(claims).await?.contains(&false) {
+            return Ok(None);
         }
-        let mut shown = Shown::new();
-        let mut lanes = Vec::with_capacity(self.parts.len());
-        for index in 0..self.parts.len() {
-            lanes.push(self.read_back(index, session, mark.as_ref(), &mut shown).await?);
-        }
+        let lanes = (0..self.parts.len()).map(|index| self.read_back(index, session, mark.as_ref()));
+        let (lanes, shown): (Vec<_>, Vec<_>) = try_join_all(lanes).await?.into_iter().unzip();
+        let shown = shown.into_iter().flatten().collect();
         let behind = states.into_iter().map(|State { parts, folded, mark }| {
             let projected = Writer::sole(self.reader.log.clone(), session.clone(), parts.state.clone(), &folded);
             Behind::new(self, parts, stamp, mark.as_ref(), projected)
@@ -82,15 +84,14 @@ impl Fused {
 
     async fn read_states(&self) -> Result<Vec<State<'_>>> {
         let log = &*self.reader.log;
-        let mut states = Vec::with_capacity(self.parts.len());
-        for parts in &self.parts {
+        let states = self.parts.iter().map(|parts| async move {
             let folded = Folded::open(log, &parts.state, 0, Validity::default()).await?;
             let mut state = State { parts, folded, mark: None };
             let high = log.bounds(&parts.state).await?.high;
             state.folded.read_to(high, |d| newest_state_mark(&mut state.mark, d)).await?;
-            states.push(state);
-        }
-        Ok(states)
+            Ok(state)
+        });
+        try_join_all(states).await
     }
 
     /// resolve-1, read-12: what was published since the checkpoint stands in D.
@@ -99,8 +100,7 @@ impl Fused {
         index: usize,
         session: &Arc<dyn Session<Typed>>,
         mark: Option<&ReaderMark>,
-        shown: &mut Shown,
-    ) -> Result<Writing> {
+    ) -> Result<(Writing, Shown)> {
         let (Some(of), Some(parts)) = (self.reader.lanes.get(index), self.parts.get(index)) else {
             return Err(Error::new(Code::Unexpected, "a partition without its topics"));
         };
@@ -110,6 +110,7 @@ impl Fused {
         let from = mark.and_then(|m| m.cpos.get(index)).copied().unwrap_or_default();
         let copying = mark.is_none_or(|m| m.copied.iter().any(|c| *c != Copying::Done));
         let (mut lane, mut newest, mut strays) = (Lane::new(schema, lastpos), from, HashSet::new());
+        let mut shown = Shown::new();
         let mut folded = self.open_chain(&parts.dataset, from).await?;
         let high = self.reader.log.bounds(&parts.dataset).await?.high;
         while folded.offset() < high {
@@ -133,7 +134,8 @@ impl Fused {
         }
         let at = parts.dataset.clone();
         let writer = Writer::sole(self.reader.log.clone(), session.clone(), at, &folded);
-        Ok(Writing { lane, writer, batch: Vec::new(), newest, strays })
+        let writing = Writing { lane, writer, batch: Vec::new(), newest, cut: newest, strays };
+        Ok((writing, shown))
     }
 
     /// Where the platform's own reader found what a version holds; none if it is somebody else's.
@@ -188,6 +190,8 @@ impl Fused {
             marked_ms: now_ms,
             letters: Letters::default(),
             looked_ms: now_ms,
+            noted: false,
+            stage: Stage::Idle,
         }
     }
 }

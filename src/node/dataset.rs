@@ -14,6 +14,7 @@ use crate::settle;
 use crate::topic::lineages::Lineages;
 use crate::topic::name::Topics;
 use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
+use futures_util::future::try_join_all;
 use indexmap::IndexMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -142,10 +143,11 @@ pub async fn prepare(
     for (number, (collection, topics)) in (0..).zip(config.collections.iter().zip(all)) {
         create(log, &topics, &members, compression).await?;
         let versions = versions(&lineages, number, config, collection, &members, &actors).await?;
-        for index in 0..topics.partitions {
-            settle::announce(&log.coded, &topics.changes(index), &versions).await?;
-            settle::rule(&log.coded, &topics.changes(index), &rules).await?;
-        }
+        let told = (0..topics.partitions).map(|index| topics.changes(index)).map(async |changes| {
+            settle::announce(&log.coded, &changes, &versions).await?;
+            settle::rule(&log.coded, &changes, &rules).await
+        });
+        try_join_all(told).await?;
         let Some(schema) = versions.last().cloned() else {
             return Err(Error::new(Code::Unexpected, "a collection has no schema").at("collection", &collection.name));
         };
@@ -265,9 +267,9 @@ async fn create(log: &Opened, topics: &Topics, members: &[Member], compression: 
     let compacted = [topics.state(0), topics.conflicts(0), topics.blobs(0)].into_iter().chain(ledgers);
     let kept = [topics.dataset(0), topics.changes(0), topics.dead(0)];
     let specs = kept.map(|at| (at, Cleanup::Keep)).into_iter().chain(compacted.map(|at| (at, Cleanup::Compact)));
-    for (Partition { topic, .. }, cleanup) in specs {
-        let partitions = topics.partitions;
-        log.coded.create(&TopicSpec { topic, partitions, cleanup, compression }).await?;
-    }
-    Ok(())
+    let partitions = topics.partitions;
+    let create = specs.map(|(Partition { topic, .. }, cleanup)| async move {
+        log.coded.create(&TopicSpec { topic, partitions, cleanup, compression }).await
+    });
+    try_join_all(create).await.map(|_| ())
 }

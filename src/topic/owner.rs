@@ -122,6 +122,8 @@ pub struct Writer {
     sent: VecDeque<Sent>,
     /// About how many bytes `sent` holds.
     in_flight_bytes: usize,
+    /// How many of `sent` stand before the cut, and how far the partition was known there.
+    cut: (usize, Offset),
     /// Keys of void versions met between my own (claim-7).
     strays: Vec<Key>,
 }
@@ -140,7 +142,8 @@ impl Writer {
     pub fn sole(log: Arc<dyn Log<Typed>>, session: Arc<dyn Session<Typed>>, at: Partition, folded: &Folded) -> Self {
         let (validity, verified) = (folded.validity.clone(), folded.offset());
         let (sent, strays) = (VecDeque::new(), Vec::new());
-        Writer { log, session, at, validity, verified, shared: false, sent, in_flight_bytes: 0, strays }
+        let (in_flight_bytes, cut) = (0, (0, verified));
+        Writer { log, session, at, validity, verified, shared: false, sent, in_flight_bytes, cut, strays }
     }
 
     /// Writes a partition in which several roles write.
@@ -171,6 +174,23 @@ impl Writer {
     #[must_use]
     pub fn in_flight_bytes(&self) -> usize {
         self.in_flight_bytes
+    }
+
+    /// Makes a cut behind everything sent until now, in place of the one before.
+    pub fn cut(&mut self) {
+        self.cut = (self.sent.len(), self.verified);
+    }
+
+    /// Whether something sent before the cut is not settled.
+    #[must_use]
+    pub fn is_before_cut(&self) -> bool {
+        self.cut.0 > 0
+    }
+
+    /// How far the partition was known when what was sent before the cut had settled.
+    #[must_use]
+    pub fn cut_at(&self) -> Offset {
+        self.cut.1
     }
 
     /// Whether the oldest batch sent is answered already.
@@ -224,6 +244,9 @@ impl Writer {
             self.verified = offsets.last().map_or(self.verified, |last| last + 1);
         } else {
             self.verify(&messages, &offsets).await?;
+        }
+        if self.cut.0 > 0 {
+            self.cut = (self.cut.0 - 1, self.verified);
         }
         Ok((messages, offsets))
     }

@@ -5,6 +5,7 @@
 use super::{Code, Error, KafkaLog, MESSAGE_BYTES_MAX, REQUEST, Result, failed, refused};
 use crate::runtime::error::Remedy;
 use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
+use futures_util::future::try_join_all;
 use rdkafka::admin::{AdminOptions, ConfigEntry, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
@@ -156,7 +157,7 @@ impl KafkaLog {
     /// Waits until the leader of each partition answers: the metadata name it before it leads.
     async fn answered(&self, spec: &TopicSpec) -> Result<()> {
         let until_ms = self.0.clock.now_ms() + KNOWN_WITHIN_MS;
-        for index in 0..spec.partitions {
+        let answers = (0..spec.partitions).map(|index| async move {
             let at = Partition { topic: spec.topic.clone(), index };
             while let Err(error) = self.bounds(&at).await {
                 if self.0.clock.now_ms() > until_ms || !matches!(error.remedy(), Remedy::Retry { .. }) {
@@ -164,8 +165,9 @@ impl KafkaLog {
                 }
                 self.pause(20).await;
             }
-        }
-        Ok(())
+            Ok(())
+        });
+        try_join_all(answers).await.map(|_| ())
     }
 
     /// Fails with `topic_settings` if a topic is not as it should be.

@@ -1,0 +1,114 @@
+//! Checkpoints of a reader that proposes. Each says how far the platform's log is published as of one moment:
+//! what was published until then is durable first (P1), then what is known of the rows that moved, then the mark
+//! itself (P2). Reading and publishing go on meanwhile.
+
+use super::Owned;
+use super::rows::Moved;
+use crate::connectors::contract::CollectionNo;
+use crate::event::{Copying, Position, ReaderMark, Record};
+use crate::guard;
+use crate::runtime::error::Result;
+use crate::topic::message::message;
+use crate::topic::owner::Writer;
+use crate::topic::{Message, Typed};
+use std::sync::Arc;
+
+/// What has to be answered before a checkpoint goes on.
+#[derive(Default)]
+pub(super) enum Stage {
+    /// None is under way.
+    #[default]
+    Idle,
+    /// What was published before it, on its way to C.
+    Published(Box<ReaderMark>, Vec<Moved>),
+    /// What is known of the rows that moved, on its way to L; with what it supersedes.
+    Known(Box<ReaderMark>, Vec<Vec<Message<Typed>>>),
+    /// The mark, on its way to the first L; with what is superseded.
+    Marked(Position, Vec<Vec<Message<Typed>>>),
+}
+
+impl Owned<'_> {
+    /// When there is something to do, in milliseconds since 1970; never while nothing moved.
+    pub(super) fn next_ms(&self) -> u64 {
+        if !matches!(self.stage, Stage::Idle) {
+            return if self.waits() { u64::MAX } else { 0 };
+        }
+        let idle = self.through == self.marked && self.fold.moved.is_empty() && !self.noted;
+        if idle || guard!("read-13", self.fold.rereading(self.through)) {
+            u64::MAX
+        } else {
+            self.marked_ms.saturating_add(self.capture.checkpoint_every_ms)
+        }
+    }
+
+    /// P1, claim-3, claim-4: a checkpoint goes on once everything before it is acknowledged, and counts.
+    fn waits(&self) -> bool {
+        match self.stage {
+            Stage::Idle => true,
+            Stage::Published(..) => guard!("checkpoint-after-acks", self.changes.iter().any(Writer::is_before_cut)),
+            Stage::Known(..) | Stage::Marked(..) => self.ledgers.iter().any(Writer::in_flight),
+        }
+    }
+
+    /// Takes down what a checkpoint is to say.
+    pub(super) async fn begin_checkpoint(&mut self) -> Result<()> {
+        self.marked_ms = self.capture.clock.now_ms();
+        // read-13, P3: never while re-reading.
+        if guard!("read-13", self.fold.rereading(self.through)) {
+            return Ok(());
+        }
+        self.letters.send(self.capture).await?;
+        let moved = self.take_moved()?;
+        self.changes.iter_mut().for_each(Writer::cut);
+        (self.number, self.noted) = (self.number + 1, false);
+        let mark = ReaderMark {
+            stamp: self.stamp,
+            number: self.number,
+            pos: self.through,
+            ctr: self.fold.ctr.clone(),
+            cpos: Vec::new(),
+            lastpos: self.fold.lastpos.clone(),
+            copied: self.copied.clone(),
+        };
+        self.stage = Stage::Published(Box::new(mark), moved);
+        Ok(())
+    }
+
+    /// Goes on as far as the answers allow; returns the position the source may discard up to, once it is durable.
+    pub(super) fn go_on(&mut self) -> Option<Position> {
+        while !self.waits() {
+            self.stage = match std::mem::take(&mut self.stage) {
+                Stage::Idle => return None,
+                Stage::Published(mut mark, moved) => {
+                    mark.cpos = self.changes.iter().map(Writer::cut_at).collect();
+                    let (known, superseded): (Vec<_>, Vec<_>) = moved.into_iter().unzip();
+                    self.ledgers.iter_mut().zip(known).for_each(|(writer, batch)| writer.send(batch));
+                    Stage::Known(mark, superseded)
+                }
+                Stage::Known(mark, superseded) => {
+                    let pos = mark.pos;
+                    let mark = vec![message(Arc::new(Record::ReaderMark(mark)))];
+                    self.ledgers.iter_mut().take(1).for_each(|first| first.send(mark.clone()));
+                    Stage::Marked(pos, superseded)
+                }
+                Stage::Marked(pos, superseded) => {
+                    self.ledgers.iter_mut().zip(superseded).for_each(|(writer, batch)| writer.send(batch));
+                    self.marked = pos;
+                    return Some(pos);
+                }
+            };
+        }
+        None
+    }
+
+    /// The first copy of a collection is so far: a checkpoint falls due, at once behind the last row.
+    pub(super) fn note_copied(&mut self, collection: CollectionNo, copying: Copying) {
+        self.noted = true;
+        if copying == Copying::Done {
+            self.marked_ms = 0;
+        }
+        if let Some(state) = self.copied.get_mut(usize::from(collection)) {
+            *state = copying;
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Checkpoints of a fused reader. Each says how far the platform's log is published as of one moment: the versions
+//! made until then are durable first, and count (P1), then the mark is (P2). Reading goes on meanwhile.
+
+use super::{Direct, Writing};
+use crate::event::{Position, ReaderMark, Record};
+use crate::guard;
+use crate::runtime::error::Result;
+use crate::topic::message::message;
+use std::sync::Arc;
+
+/// What has to be answered before a checkpoint goes on.
+#[derive(Default)]
+pub(super) enum Stage {
+    /// None is under way.
+    #[default]
+    Idle,
+    /// What was published before it.
+    Published(Box<ReaderMark>),
+    /// The mark.
+    Marked(Position),
+}
+
+impl Direct<'_> {
+    /// When there is something to do, in milliseconds since 1970; never while nothing moved.
+    pub(super) fn next_ms(&self) -> u64 {
+        if !matches!(self.stage, Stage::Idle) {
+            return if self.waits() { u64::MAX } else { 0 };
+        }
+        let idle = self.through == self.marked && !self.noted;
+        // read-13
+        if idle || guard!("fused-read-13", self.is_rereading()) {
+            u64::MAX
+        } else {
+            self.marked_ms.saturating_add(self.capture().checkpoint_every_ms)
+        }
+    }
+
+    /// Takes down what a checkpoint is to say.
+    pub(super) async fn begin_checkpoint(&mut self) -> Result<()> {
+        self.marked_ms = self.capture().clock.now_ms();
+        self.letters.send(&self.fused.reader).await?;
+        self.lanes.iter_mut().for_each(Writing::cut);
+        (self.number, self.noted) = (self.number + 1, false);
+        let me = self.capture().me;
+        self.stage = Stage::Published(Box::new(ReaderMark {
+            stamp: self.stamp,
+            number: self.number,
+            pos: self.through,
+            ctr: self.lanes.iter().map(|writing| writing.lane.ctr(me)).collect(),
+            cpos: Vec::new(),
+            lastpos: self.lanes.iter().map(|writing| writing.lane.lastpos()).collect(),
+            copied: self.copied.clone(),
+        }));
+        Ok(())
+    }
+
+    /// P1, claim-3, claim-4: a checkpoint goes on once everything before it is acknowledged, and counts.
+    fn waits(&self) -> bool {
+        let before_cut = || self.lanes.iter().any(|writing| writing.writer.is_before_cut());
+        match self.stage {
+            Stage::Idle => true,
+            Stage::Published(_) => guard!("fused-checkpoint-after-acks", before_cut()),
+            Stage::Marked(_) => self.ledger.in_flight(),
+        }
+    }
+
+    /// Goes on as far as the answers allow; returns the position the source may discard up to, once it is durable.
+    pub(super) async fn go_on(&mut self) -> Result<Option<Position>> {
+        while !self.waits() {
+            self.stage = match std::mem::take(&mut self.stage) {
+                Stage::Idle => return Ok(None),
+                Stage::Published(mut mark) => {
+                    self.reassert().await?;
+                    mark.cpos = self.lanes.iter().map(|writing| writing.cut).collect();
+                    let pos = mark.pos;
+                    self.ledger.send(vec![message(Arc::new(Record::ReaderMark(mark)))]);
+                    Stage::Marked(pos)
+                }
+                Stage::Marked(pos) => {
+                    self.marked = pos;
+                    return Ok(Some(pos));
+                }
+            };
+        }
+        Ok(None)
+    }
+}
