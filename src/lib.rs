@@ -23,6 +23,8 @@ pub mod agent;
 
 pub mod connectors;
 
+pub mod wrap;
+
 pub mod govern;
 
 pub mod config;

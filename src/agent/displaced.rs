@@ -38,6 +38,7 @@ impl Owned<'_> {
             Content::Row(row) => Some(row.clone()),
             Content::Absent | Content::Undecodable(_) => None,
         };
+        let part = value.as_ref().is_some_and(|row| row.is_partial());
         let proposal = Proposal {
             stamp: self.stamp,
             key: found.key.clone(),
@@ -47,7 +48,7 @@ impl Owned<'_> {
             base_tomb: false,
             ts: Hlc::from_ms(found.time_ms.min(self.agent.clock.now_ms())),
             op: Op::Put,
-            fp: found.fp,
+            fp: if part { found.fp.of_part() } else { found.fp },
             fp_local: found.fp,
             schema: self.agent.schema,
             value,

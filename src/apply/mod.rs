@@ -3,6 +3,7 @@
 //! version ends with a fate; offsets follow effects (P4, P5).
 
 pub mod decide;
+pub mod exclusive;
 pub mod knowledge;
 
 use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};

@@ -4,7 +4,7 @@
 
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
 use crate::event::{
-    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Row, Schema, Stamp, Txn,
+    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Row, Schema, Stamp, Txn, Vv,
 };
 use crate::guard;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -22,6 +22,8 @@ pub struct Fold {
     pub me: ActorId,
     /// The schema of each collection.
     pub schemas: Vec<Arc<Schema>>,
+    /// The collections of which the platform has some rows only (read-11).
+    pub filtered: Vec<bool>,
     /// The partition (of all collections' partitions) each key belongs to.
     pub partition_of: LaneOf,
     /// RS: what each row contains, per collection.
@@ -126,6 +128,12 @@ impl Fold {
         let known = self.known.entry((collection, key.clone())).or_default();
         let mine = Dot { actor: self.me, ctr: known.vv.get(self.me) };
         let vv = if guard!("read-1-join", true) { entry.vv.with(mine) } else { entry.vv.clone() };
+        if guard!("read-11-hidden", entry.is_hidden()) {
+            // What the platform is not shown, nobody there has in front of him: only his own writes.
+            *known = Known { vv: Vv::new().with(mine), base_tomb: true, pos: at, ..Known::default() };
+            self.moved.insert((collection, key.clone()));
+            return;
+        }
         *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp: entry.fp, ts: entry.ts, pos: at };
         self.moved.insert((collection, key.clone()));
     }
@@ -146,6 +154,12 @@ impl Fold {
             if let Some(known) = self.published.changes.remove(&(partition, at)) {
                 self.learn(image.collection, image.key, known);
             }
+            return None;
+        }
+        // read-11: a row that was put aside here is deleted here; the dataset's record was never seen.
+        let away = self.filtered.get(usize::from(image.collection)).is_some_and(|filtered| *filtered)
+            && self.known.get(&(image.collection, image.key.clone())).is_none_or(|k| k.fp == Fp::ABSENT);
+        if guard!("read-11-delete", image.op == Op::Delete && away) {
             return None;
         }
         let idx = u32::try_from(at.ordinal).unwrap_or(u32::MAX);
@@ -178,6 +192,10 @@ impl Fold {
         // not reached yet, nor an edit that no log showed.
         let known = |before: &&Arc<Row>| schema.is_some_and(|s| Fp::of_row(s, before) == base.fp);
         let before = image.before.filter(|before| !guard!("before-known", !known(before)));
+        // read-11: an image that is not what the store holds was lifted from a part of the record.
+        let partial =
+            |value: &&Arc<Row>| value.is_partial() && schema.is_some_and(|s| Fp::of_row(s, value) != image.fp);
+        let fp = if image.value.filter(partial).is_some() { image.fp.of_part() } else { image.fp };
         let proposal = Proposal {
             stamp,
             key: image.key.clone(),
@@ -187,7 +205,7 @@ impl Fold {
             base_tomb: base.base_tomb,
             ts: write_time(base.ts, time_ms, now_ms),
             op: image.op,
-            fp: image.fp,
+            fp,
             fp_local: image.fp,
             schema: schema.map(|s| s.id).unwrap_or_default(),
             value: image.value.cloned(),
@@ -229,7 +247,7 @@ pub fn known_after(proposal: &Proposal) -> Known {
         vv: proposal.ctx.with(proposal.dot),
         base_seq: proposal.base_seq,
         base_tomb: proposal.base_tomb,
-        fp: proposal.fp,
+        fp: proposal.fp_local,
         ts: proposal.ts,
         pos: proposal.src_pos,
     }

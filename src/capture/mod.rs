@@ -51,6 +51,8 @@ pub struct Capture {
     pub lane_of: LaneOf,
     /// The schema of each collection.
     pub schemas: Vec<Arc<Schema>>,
+    /// The collections of which the platform has some rows only (read-11).
+    pub filtered: Vec<bool>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
     /// What is told of the work.
@@ -163,6 +165,7 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
+            filtered: self.filtered.clone(),
             partition_of: self.lane_of.clone(),
             known: restored
                 .known

@@ -16,6 +16,11 @@ use crate::runtime::error::Result;
 use async_trait::async_trait;
 use std::sync::Arc;
 
+mod abilities;
+mod exclusive;
+pub use abilities::{Abilities, Capture, Descriptor, Guarantee};
+pub use exclusive::{Exclusive, ExclusiveWriter};
+
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;
 
@@ -162,7 +167,8 @@ pub enum Act {
     Observe,
 }
 
-/// One decided version.
+/// One decided version. If it is no deletion and has no content, the platform does not see the record:
+/// its row goes, and its ledger row says `tomb: false` with no content (read-11).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Planned {
     /// The version.
@@ -424,48 +430,11 @@ pub trait Connector: Send + Sync {
         self.open(scope).await
     }
 
-    /// Removes what `open` made; the data stays (verb-9).
+    /// Opens a destination that nobody else writes (who-3); if `Abilities::exclusive` says so.
+    async fn exclusive(&self, _scope: &Scope) -> Result<Arc<dyn Exclusive>> {
+        Err(exclusive::unsupported())
+    }
+
+    /// Removes what was made when it was opened; the data stays (verb-9).
     async fn remove(&self, scope: &Scope) -> Result<Vec<Finding>>;
-}
-
-/// How a platform tells of changes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Capture {
-    /// An ordered log of committed changes.
-    Log,
-    /// Hints and listings.
-    Hint,
-}
-
-/// What a connector can do; the same for all platforms of its type.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Abilities {
-    /// How it captures; `None` if it cannot.
-    pub capture: Option<Capture>,
-    /// Whether it can be written to under the protocol.
-    pub apply: bool,
-    /// What it guarantees (who-3).
-    pub guarantee: Guarantee,
-}
-
-/// The guarantee level of a platform (who-3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Guarantee {
-    /// Row and ledger in one transaction, or a conditional write with a witness.
-    Exact,
-    /// A conditional write without a witness.
-    Safe,
-    /// A destination nobody else writes.
-    Exclusive,
-}
-
-/// A connector's entry in the list.
-#[derive(Clone, Copy)]
-pub struct Descriptor {
-    /// Folder, feature, configuration `type` and metric label.
-    pub name: &'static str,
-    /// What it can do.
-    pub abilities: Abilities,
-    /// Checks a configuration and makes the connector; performs no I/O.
-    pub open: fn(settings: serde_json::Value, platform: &str) -> Result<Box<dyn Connector>>,
 }

@@ -2,6 +2,7 @@
 //! under which rules and schemas its proposals are settled. Nothing on a platform is touched here.
 
 use super::log::Opened;
+use super::project;
 use super::roster::Roster;
 use crate::config::{self, Bootstrap, Collection};
 use crate::connectors::contract::{Connector, Place, Scope};
@@ -10,6 +11,7 @@ use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
 use crate::topic::name::Topics;
 use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
+use crate::wrap::projection::Projection;
 use indexmap::IndexMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -79,7 +81,13 @@ pub fn place(dataset: &config::Dataset, collection: &Collection, platform: &str,
 /// Where a dataset lies on a platform, with the schemas the configuration gives.
 #[must_use]
 pub fn scope(dataset: &config::Dataset, platform: &str) -> Scope {
-    let place = |c: &Collection| place(dataset, c, platform, c.schema().map(Arc::new));
+    let seen = |c: &Collection| {
+        let (schema, excerpt) = (Arc::new(c.schema()?), c.excerpt(platform, platform == dataset.source));
+        // What is wrong with a projection is told when the dataset is made ready.
+        let projection = Projection::of(&excerpt, &schema).ok().flatten();
+        Some(projection.map_or(schema, |projection| projection.schema().clone()))
+    };
+    let place = |c: &Collection| place(dataset, c, platform, seen(c));
     Scope { dataset: dataset.name.clone(), collections: dataset.collections.iter().map(place).collect() }
 }
 
@@ -98,6 +106,7 @@ pub async fn prepare(
     let mut collections = Vec::with_capacity(config.collections.len());
     for (collection, topics) in config.collections.iter().zip(topics(&log.prefix, config)) {
         let found = schema(config, collection, &members).await?;
+        let found = project::travelling(found, config, collection, &members)?;
         create(log, &topics, &members, compression).await?;
         let schema = log.coded.prepare(&topics.dataset(0).topic, &found).await?;
         for index in 0..topics.partitions {

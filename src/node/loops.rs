@@ -6,6 +6,7 @@ use super::board::{Board, Post, Work};
 use super::dataset::{Dataset, Member, Ready, place};
 use super::hints::Fanout;
 use super::log::Opened as OpenLog;
+use super::project::View;
 use super::tasks::Tasks;
 use crate::agent::{Agent, Part, Timing};
 use crate::apply::{ReaderTopics, Sink};
@@ -74,7 +75,7 @@ impl Loops {
         }
     }
 
-    fn typed(&self) -> Arc<dyn Log<Typed>> {
+    pub(super) fn typed(&self) -> Arc<dyn Log<Typed>> {
         Arc::new(self.log.coded.clone())
     }
 
@@ -142,21 +143,21 @@ fn tell(post: &Post, error: &Error) {
     post.failed(error);
 }
 
-fn limit(dataset: &Dataset) -> BatchLimit {
+pub(super) fn limit(dataset: &Dataset) -> BatchLimit {
     let rows_max = usize::try_from(dataset.config.batch_size).unwrap_or(usize::MAX);
     BatchLimit { rows_max, bytes_max: BATCH_BYTES_MAX }
 }
 
 /// The number of a collection, as connectors count.
-fn numbered(dataset: &Dataset) -> impl Iterator<Item = (CollectionNo, &Ready)> {
+pub(super) fn numbered(dataset: &Dataset) -> impl Iterator<Item = (CollectionNo, &Ready)> {
     (0..).zip(&dataset.collections)
 }
 
 /// A platform in a dataset.
 #[derive(Clone)]
-struct Platform {
-    loops: Loops,
-    dataset: Arc<Dataset>,
+pub(super) struct Platform {
+    pub(super) loops: Loops,
+    pub(super) dataset: Arc<Dataset>,
     name: Arc<str>,
     member: Member,
     actor: ActorId,
@@ -169,14 +170,7 @@ impl Platform {
         loop {
             post.trying();
             let error = match self.try_open().await {
-                Ok(Opened::Log(platform)) => {
-                    post.done();
-                    return self.start_log(platform.into());
-                }
-                Ok(Opened::Hint(store)) => {
-                    post.done();
-                    return self.start_hint(store);
-                }
+                Ok(()) => return post.done(),
                 Err(error) => error,
             };
             tell(&post, &error);
@@ -189,11 +183,17 @@ impl Platform {
         }
     }
 
-    async fn try_open(&self) -> Result<Opened> {
+    async fn try_open(&self) -> Result<()> {
         let config = &self.dataset.config;
-        let places = config.collections.iter().zip(&self.dataset.collections);
-        let places = places.map(|(c, ready)| place(config, c, &self.member.name, Some(ready.schema.clone())));
+        let view = View::of(&self.dataset, &self.member)?;
+        let places = config.collections.iter().zip(&self.dataset.collections).enumerate();
+        let places =
+            places.map(|(i, (c, ready))| place(config, c, &self.member.name, Some(view.schema(i, &ready.schema))));
         let scope = Scope { dataset: config.name.clone(), collections: places.collect() };
+        if self.member.part.guarantee == contract::Guarantee::Exclusive {
+            self.start_exclusive(&view.exclusive(self.member.connector.exclusive(&scope).await?));
+            return Ok(());
+        }
         // agent-7: what proves that a known platform's data are there is never made anew.
         let mut known = false;
         for ready in &self.dataset.collections {
@@ -203,10 +203,14 @@ impl Platform {
             }
         }
         let connector = &self.member.connector;
-        if known { connector.reopen(&scope).await } else { connector.open(&scope).await }
+        match if known { connector.reopen(&scope).await? } else { connector.open(&scope).await? } {
+            Opened::Log(platform) => self.start_log(view.log(platform.into()), &view),
+            Opened::Hint(store) => self.start_hint(view.hint(store)),
+        }
+        Ok(())
     }
 
-    fn post(&self, work: Work, input: Option<Partition>) -> Arc<Post> {
+    pub(super) fn post(&self, work: Work, input: Option<Partition>) -> Arc<Post> {
         self.loops.post(&self.name, &self.member.name, work, input)
     }
 
@@ -224,9 +228,9 @@ impl Platform {
         numbered(&self.dataset).flat_map(of).collect()
     }
 
-    fn start_log(&self, platform: Arc<dyn LogPlatform>) {
+    fn start_log(&self, platform: Arc<dyn LogPlatform>, view: &View) {
         if self.member.part.proposes {
-            self.capture(platform.clone());
+            self.capture(platform.clone(), view);
         } else {
             self.discard(platform.clone());
         }
@@ -239,8 +243,9 @@ impl Platform {
         }
     }
 
-    fn capture(&self, platform: Arc<dyn LogPlatform>) {
+    fn capture(&self, platform: Arc<dyn LogPlatform>, view: &View) {
         let post = self.post(Work::Capture, None);
+        view.aside().tell(post.progress.clone());
         let topics: Vec<_> = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
         let lane_of = move |collection: CollectionNo, key: &Key| {
             let (before, this) = topics.split_at(usize::from(collection).min(topics.len()));
@@ -255,6 +260,7 @@ impl Platform {
             lanes: self.lanes(),
             lane_of: Arc::new(lane_of),
             schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
+            filtered: view.filtered(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
             progress: post.progress.clone(),
         };
@@ -278,8 +284,7 @@ impl Platform {
             pending_max: PENDING_MAX,
             progress: post.progress.clone(),
         };
-        // A new incarnation begins anew.
-        let group = format!("{}.sink.{}.{}.{}", self.loops.log.prefix, self.name, self.member.name, self.actor);
+        let group = self.group();
         let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
         self.loops.tasks.spawn(async move {
             let attempt = || async {
@@ -288,6 +293,11 @@ impl Platform {
             };
             loops.tend(post, attempt).await;
         });
+    }
+
+    /// The group of the platform's sinks. A new incarnation begins anew.
+    pub(super) fn group(&self) -> String {
+        format!("{}.sink.{}.{}.{}", self.loops.log.prefix, self.name, self.member.name, self.actor)
     }
 
     /// A platform that is only written still notes changes for a reader; nobody wants them.

@@ -9,8 +9,10 @@ pub mod inspect;
 pub mod log;
 pub mod roster;
 
+mod exclusive;
 mod hints;
 mod loops;
+mod project;
 mod show;
 mod tasks;
 

@@ -43,7 +43,7 @@ pub fn step(
         return fast_forward(state, offset, proposal, head.map(|h| &**h));
     }
     match head {
-        Some(head) if proposal.fp == head.fp && policy.joins_equal_content() => {
+        Some(head) if policy.joins_equal_content() && says_the_same(state, proposal, head)? => {
             Ok(join_equal(state, offset, proposal, head))
         }
         Some(head) => merge(state, offset, proposal, head, policy, ancestor),
@@ -51,9 +51,19 @@ pub fn step(
     }
 }
 
+/// Whether a proposal says what the head says: a part of a record is compared with that part (read-11).
+fn says_the_same(state: &PartState, proposal: &Proposal, head: &Canonical) -> Result<bool> {
+    if !proposal.is_part() {
+        return Ok(proposal.fp == head.fp);
+    }
+    let filled = proposal.value.as_ref().zip(head.after.as_ref()).and_then(|(part, row)| part.filled_from(row));
+    Ok(filled.is_some() && fingerprint(state, filled.as_ref(), proposal)? == head.fp)
+}
+
 /// The writer had the head in front of it.
 fn fast_forward(state: &PartState, offset: Offset, proposal: &Proposal, head: Option<&Canonical>) -> Result<Canonical> {
-    let (after, fp) = filled(state, proposal, head.and_then(|h| h.after.as_deref()))?;
+    let base = head.and_then(|h| h.after.as_deref());
+    let (after, fp) = filled(state, proposal, base, proposal.is_part())?;
     let ts = head.map_or(proposal.ts, |h| proposal.ts.max(h.ts.tick()));
     let vv = head.map_or_else(Vv::new, |h| h.vv.clone()).join(&proposal.ctx).with(proposal.dot);
     let draft = Draft { after, fp, ts, vv, by: proposal.dot.actor, cause: Cause::FastForward };
@@ -83,7 +93,11 @@ fn merge(
     fetched: &Ancestor,
 ) -> Result<Canonical> {
     let ancestor = ancestor_of(head, proposal, fetched);
-    let (value, fp) = filled(state, proposal, ancestor.as_ref().and_then(|a| a.value.as_deref()))?;
+    let changed = ancestor.as_ref().and_then(|a| a.value.as_deref());
+    // read-11: a record that was new to a writer who sees a part of it.
+    let is_new = changed.is_none() && proposal.is_part() && (ancestor.is_some() || wants(state, proposal).is_none());
+    let base = if is_new { head.after.as_deref() } else { changed };
+    let (value, fp) = filled(state, proposal, base, is_new)?;
     let ours = side_of_head(head);
     let theirs = Side { value, fp, ..side_of_proposal(proposal) };
     let (merged, rule) = decide(state, proposal, ancestor.as_ref(), &ours, &theirs, policy);
@@ -92,7 +106,10 @@ fn merge(
     // value-4: a merge takes `by` and `ts` of the winner.
     let (after, fp, by, ts, loser) = match merged {
         Merged::Head => (ours.value.clone(), ours.fp, head.by, head.ts, Loser::Proposal),
-        Merged::Proposal => (theirs.value.clone(), theirs.fp, theirs.by, theirs.ts, Loser::Head),
+        Merged::Proposal => {
+            let (value, fp) = won(state, proposal, head, &theirs)?;
+            (value, fp, theirs.by, theirs.ts, Loser::Head)
+        }
         Merged::Both(value) => {
             let fp = fingerprint(state, value.as_deref(), proposal)?;
             (value, fp, theirs.by, ours.ts.max(theirs.ts), Loser::Neither)
@@ -112,6 +129,17 @@ fn merge(
     version.rctr = rdot.ctr;
     version.conflict = guard!("conflict-log", true).then(|| Box::new(conflict));
     Ok(version)
+}
+
+/// The value of a proposal that won. What its platform does not see it did not write: that stays as the
+/// head has it (read-11).
+fn won(state: &PartState, proposal: &Proposal, head: &Canonical, theirs: &Side) -> Result<(Option<Arc<Row>>, Fp)> {
+    let seen = proposal.value.as_ref().filter(|_| guard!("read-11", proposal.is_part()));
+    let Some(whole) = seen.zip(head.after.as_ref()).and_then(|(part, row)| part.filled_from(row)) else {
+        return Ok((theirs.value.clone(), theirs.fp));
+    };
+    let fp = fingerprint(state, Some(&whole), proposal)?;
+    Ok((Some(Arc::new(whole)), fp))
 }
 
 /// Who wins: `bootstrap` for a copy that meets other content (who-4), the policy for everything else.
@@ -235,12 +263,14 @@ fn side_of_proposal(proposal: &Proposal) -> Side {
     }
 }
 
-/// The proposal's value with its unchanged fields taken from `base` (value-2), and its fingerprint.
-fn filled(state: &PartState, proposal: &Proposal, base: Option<&Row>) -> Result<(Option<Arc<Row>>, Fp)> {
+/// The proposal's value with its unchanged fields taken from `base` (value-2), and its fingerprint. Where
+/// there is none and the writer does not see those fields (`unseen`), the record begins without them.
+fn filled(state: &PartState, proposal: &Proposal, base: Option<&Row>, unseen: bool) -> Result<(Option<Arc<Row>>, Fp)> {
     let Some(partial) = proposal.value.as_ref().filter(|v| v.is_partial()) else {
         return Ok((proposal.value.clone(), proposal.fp));
     };
-    let full = base.and_then(|base| partial.filled_from(base)).map(Arc::new).ok_or_else(|| {
+    let begun = (unseen && base.is_none()).then(|| Arc::new(partial.completed_from(None)));
+    let full = begun.or_else(|| base.and_then(|base| partial.filled_from(base)).map(Arc::new)).ok_or_else(|| {
         let what = "a change leaves fields out as unchanged, and the version it changed is not in the log any more";
         Error::new(Code::HistoryLost, what).at("dot", format!("{:?}", proposal.dot))
     })?;

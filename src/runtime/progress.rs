@@ -167,6 +167,11 @@ impl Progress {
             (0, _) => self.held_since_ms.store(now_ms, Relaxed),
             _ => {}
         }
+        self.put_aside(parked);
+    }
+
+    /// So many keys wait for a person now: by key, and why.
+    pub fn put_aside(&self, parked: Vec<(String, String)>) {
         let parked_before = self.parked.swap(wide(parked.len()), Relaxed);
         if let Some(meter) = self.platform.as_ref().filter(|_| wide(parked.len()) > parked_before) {
             meter.parked(wide(parked.len()) - parked_before);

@@ -93,6 +93,7 @@ fn capture(env: &Env, platform: usize) -> Capture {
         lanes: (0..env.topics.partitions).map(lane).collect(),
         lane_of: Arc::new(move |_, key: &Key| topics.of(key) as usize),
         schemas: vec![schema().clone()],
+        filtered: Vec::new(),
         // Some checkpoint all the time, so that the shortest windows are met.
         checkpoint_every_ms: if env.instance.is_multiple_of(3) { 0 } else { 20 },
         progress: Arc::default(),

@@ -1,0 +1,88 @@
+//! What each platform of a dataset sees of its collections (read-11), worked out once when the dataset is
+//! made ready, and put around the platforms when they are opened.
+
+use super::dataset::{Dataset, Member};
+use crate::config::{self, Collection};
+use crate::connectors::contract::{Exclusive, LogPlatform, Store};
+use crate::event::Schema;
+use crate::runtime::error::{Code, Error, Result};
+use crate::wrap::projection::{self, Aside, Projection, Projections};
+use std::sync::Arc;
+
+/// A platform's projections, and what it said that is not carried.
+#[derive(Clone)]
+pub(super) struct View {
+    projections: Projections,
+    aside: Arc<Aside>,
+}
+
+impl View {
+    /// What `member` sees of a dataset that is ready.
+    pub(super) fn of(dataset: &Dataset, member: &Member) -> Result<View> {
+        let is_source = *member.name == *dataset.config.source;
+        let of = |(collection, schema): (&Collection, &Arc<Schema>)| {
+            let projection = Projection::of(&collection.excerpt(&member.name, is_source), schema);
+            projection.map(|p| p.map(Arc::new)).map_err(|error| error.at("platform", &member.name))
+        };
+        let schemas = dataset.collections.iter().map(|ready| &ready.schema);
+        let all = dataset.config.collections.iter().zip(schemas).map(of).collect::<Result<Vec<_>>>()?;
+        Ok(View { projections: Arc::new(all), aside: Arc::default() })
+    }
+
+    /// The schema a platform has of a collection.
+    pub(super) fn schema(&self, collection: usize, whole: &Arc<Schema>) -> Arc<Schema> {
+        self.projections.get(collection).and_then(Option::as_ref).map_or(whole, |p| p.schema()).clone()
+    }
+
+    /// The collections of which the platform has some rows only.
+    pub(super) fn filtered(&self) -> Vec<bool> {
+        self.projections.iter().map(|p| p.as_ref().is_some_and(|p| p.is_filtered())).collect()
+    }
+
+    pub(super) fn aside(&self) -> &Aside {
+        &self.aside
+    }
+
+    pub(super) fn log(&self, platform: Arc<dyn LogPlatform>) -> Arc<dyn LogPlatform> {
+        projection::platform(platform, &self.projections, &self.aside)
+    }
+
+    pub(super) fn hint(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        projection::store(store, &self.projections, &self.aside)
+    }
+
+    pub(super) fn exclusive(&self, destination: Arc<dyn Exclusive>) -> Arc<dyn Exclusive> {
+        projection::exclusive(destination, &self.projections)
+    }
+}
+
+/// The schema as it travels: without what is left out of the dataset, and nullable where a platform that
+/// may write does not see the field: a row that begins there begins without it.
+pub(super) fn travelling(
+    mut schema: Schema,
+    config: &config::Dataset,
+    collection: &Collection,
+    members: &[Member],
+) -> Result<Schema> {
+    let named = collection.columns.iter().flatten();
+    if let Some(name) = named.into_iter().find(|name| schema.index_of(name).is_none()) {
+        let text = format!("`columns` names the field `{name}`, which the collection does not have");
+        return Err(Error::new(Code::ConfigInvalid, text).at("collection", &collection.name));
+    }
+    let key: Vec<Arc<str>> = schema.key_fields().map(|field| field.name.clone()).collect();
+    schema.fields.retain(|field| collection.travels(&field.name));
+    let place = |name: &Arc<str>| {
+        schema.index_of(name).ok_or_else(|| {
+            let text = format!("`{name}` belongs to the key and must be among the `columns`");
+            Error::new(Code::ConfigInvalid, text).at("collection", &collection.name)
+        })
+    };
+    schema.key = key.iter().map(place).collect::<Result<_>>()?;
+    for member in members.iter().filter(|member| member.part.proposes) {
+        let excerpt = collection.excerpt(&member.name, *member.name == *config.source);
+        let in_key = |field: &Arc<str>| key.contains(field);
+        let hidden = schema.fields.iter_mut().filter(|field| !in_key(&field.name) && excerpt.hides(&field.name));
+        hidden.for_each(|field| field.nullable = true);
+    }
+    Ok(schema)
+}
