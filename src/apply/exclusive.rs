@@ -88,7 +88,8 @@ impl Writing<'_> {
         if taken == 0 {
             return Ok(());
         }
-        if !self.writer.write(&newest, self.mark, to).await? {
+        let moved = self.writer.write(&newest, self.mark, to).await?;
+        if guard!("exclusive-moved", !moved) {
             return Err(Error::new(Code::ClaimLost, "another sink writes this destination; beginning again behind it"));
         }
         self.mark = to;

@@ -5,7 +5,6 @@ use super::loops::{Platform, limit, numbered};
 use crate::apply::exclusive::ExclusiveSink;
 use crate::connectors::contract::Exclusive;
 use crate::flow;
-use crate::topic::Log;
 use std::sync::Arc;
 
 /// Rows of a batch at least: each batch is one transaction, whatever it holds.

@@ -17,6 +17,7 @@ mod show;
 mod tasks;
 
 use crate::config::Config;
+use crate::config::dataset::guarantee_name;
 use crate::govern::{self, Party, Policy};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Result};
@@ -99,7 +100,15 @@ impl View {
     /// # Errors
     /// If the log cannot be asked.
     pub async fn report(&self) -> Result<Report> {
-        self.board.report(&self.log.coded, &*self.clock).await
+        let mut report = self.board.report(&self.log.coded, &*self.clock).await?;
+        for (name, dataset) in &mut report.datasets {
+            let Some(config) = self.config.dataset(name) else { continue };
+            for (name, platform) in &mut dataset.platforms {
+                let part = self.config.platforms.get(name).map(|platform| config.part(platform));
+                platform.guarantee = part.filter(|p| p.receives).map_or("", |p| guarantee_name(p.guarantee));
+            }
+        }
+        Ok(report)
     }
 
     /// The conflicts of all datasets, or of one, oldest first.

@@ -286,3 +286,6 @@ fn fingerprint(state: &PartState, value: Option<&Row>, proposal: &Proposal) -> R
     })?;
     Ok(Fp::of_row(schema, row))
 }
+
+#[cfg(test)]
+mod tests;

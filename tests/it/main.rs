@@ -10,5 +10,6 @@ mod journal;
 mod killed;
 mod node;
 mod process;
+mod projection;
 mod verbs;
 mod world;

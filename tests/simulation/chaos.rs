@@ -3,6 +3,7 @@
 
 mod steps;
 
+use super::exclusive_store::ExclusiveStore;
 use super::executor::{Rng, SimClock, TaskId, Time, World, now};
 use super::hint_store::{HintStore, Variant};
 use super::log_store::LogStore;
@@ -22,6 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub(crate) enum Kind {
     Log,
     Hint(Variant),
+    /// A destination nobody else writes.
+    Exclusive,
 }
 
 /// What is simulated, and how roughly.
@@ -72,6 +75,7 @@ pub(crate) struct Report {
 enum Site {
     Log(LogStore),
     Hint(HintStore),
+    Exclusive(ExclusiveStore),
 }
 
 impl Site {
@@ -79,6 +83,7 @@ impl Site {
         match self {
             Site::Log(store) => store.tags(key),
             Site::Hint(store) => store.tags(key),
+            Site::Exclusive(store) => store.tags(key),
         }
     }
 }
@@ -177,6 +182,7 @@ impl<'a> Simulation<'a> {
                     store.judge_release(Box::new(move |through| is_checkpointed(&log, &ledger, through)));
                     Site::Log(store)
                 }
+                Kind::Exclusive => Site::Exclusive(ExclusiveStore::new(index, topics, shared, rng)),
                 Kind::Hint(variant) => Site::Hint(HintStore::new(index, variant, set, topics, shared, clock, rng)),
             });
         }
@@ -208,6 +214,11 @@ impl<'a> Simulation<'a> {
         simulation
     }
 
+    /// The platforms that applications write: exclusive ones stand behind them.
+    fn writable(&self) -> usize {
+        self.sites.iter().filter(|site| !matches!(site, Site::Exclusive(_))).count()
+    }
+
     fn skew(&mut self) -> i64 {
         let span = self.config.skew_ms;
         if span == 0 { 0 } else { self.rng.below(2 * span as usize + 1) as i64 - span }
@@ -223,6 +234,7 @@ impl<'a> Simulation<'a> {
             let access = match site {
                 Site::Log(store) => Access::Log(Arc::new(store.clone())),
                 Site::Hint(store) => Access::Hint(store.handle()),
+                Site::Exclusive(store) => Access::Exclusive(Arc::new(store.clone())),
             };
             Platform { no, name: platform_name(index).into(), actor: ActorId::new(no, 1), access }
         };
@@ -323,6 +335,7 @@ impl<'a> Simulation<'a> {
             match site {
                 Site::Log(store) => store.app_release(),
                 Site::Hint(store) => store.hint_all(&keys),
+                Site::Exclusive(_) => {}
             }
         }
     }
@@ -360,7 +373,7 @@ impl<'a> Simulation<'a> {
         keys.sort_unstable();
         keys.dedup();
         for index in keys {
-            let platform = self.rng.below(self.sites.len());
+            let platform = self.rng.below(self.writable());
             self.app_write_at(platform, index);
             self.settle("after an edit no log shows");
         }

@@ -7,6 +7,7 @@ use super::product::{Access, Env, Product, RoleId, Start};
 use super::runner::{Expect, Mutant, Mutation};
 use super::workload::{Policy, schema, set_merge};
 use driftless::agent::{Agent, Part, Timing};
+use driftless::apply::exclusive::ExclusiveSink;
 use driftless::apply::{ReaderTopics, Sink};
 use driftless::capture::{Capture, Lane};
 use driftless::connectors::contract::BatchLimit;
@@ -62,6 +63,14 @@ async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<Infallible> {
             };
             let member = env.log.join(&group, &[env.topics.dataset(0).topic]).await?;
             flow::apply(&sink, &**access, &*member, LIMIT).await
+        }
+        RoleId::Exclusive(platform, partition) => {
+            let this = &env.platforms[platform];
+            let Access::Exclusive(access) = &this.access else { panic!("an exclusive destination was expected") };
+            let dataset = env.topics.dataset(partition);
+            let member = env.log.join(&format!("exclusive.{platform}"), &[dataset.topic.clone()]).await?;
+            let sink = ExclusiveSink { log: log(env), clock: env.clock.clone(), dataset, progress: Arc::default() };
+            flow::exclusive(&sink, access.writer(0, partition).await?, &*member, LIMIT).await
         }
         RoleId::Agent(platform, partition) => {
             let agent = agent(env, platform, partition, start);
@@ -232,6 +241,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         &[],
     ),
     mutant("reader-first", Expect::Caught, &[]),
+    // who-3
+    mutant("exclusive-mark", Expect::Caught, EXCLUSIVE),
+    mutant("exclusive-moved", Expect::Caught, EXCLUSIVE),
+    mutant("exclusive-log", Expect::Clean("no schedule loses the log; tests/it/projection.rs does"), EXCLUSIVE),
+    // read-11
+    mutant("read-11", Expect::Clean(WHOLE), &["2 log, exclusive"]),
+    mutant("read-11-hidden", Expect::Clean(WHOLE), &["2 log, exclusive"]),
+    mutant("read-11-delete", Expect::Clean(WHOLE), &["2 log, exclusive"]),
     mutant(
         "copies-first",
         Expect::Clean("it needs a crash between the first two appends after a takeover: one schedule in thousands"),
@@ -243,6 +260,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         &[],
     ),
 ];
+
+/// Where destinations nobody else writes are simulated.
+#[cfg(feature = "mutants")]
+const EXCLUSIVE: &[&str] = &["2 log, exclusive", "2 log, exclusive, 2 partitions"];
+#[cfg(feature = "mutants")]
+const WHOLE: &str =
+    "the platforms of the simulation see whole records; src/resolve/tests.rs and tests/it/projection.rs miss it";
 
 /// Takes a guard out of the product on this thread.
 #[cfg(feature = "mutants")]

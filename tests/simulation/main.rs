@@ -8,6 +8,7 @@
 mod chaos;
 mod configs;
 mod deployed;
+mod exclusive_store;
 mod executor;
 mod hint_store;
 mod log_store;

@@ -165,7 +165,7 @@ impl Simulation<'_> {
     }
 
     pub(super) fn app_write(&mut self) -> bool {
-        let (platform, index) = (self.rng.below(self.sites.len()), self.rng.below(self.config.keys));
+        let (platform, index) = (self.rng.below(self.writable()), self.rng.below(self.config.keys));
         self.app_write_at(platform, index)
     }
 
@@ -191,6 +191,7 @@ impl Simulation<'_> {
                 }
             }
             Site::Hint(store) => store.app_write(&key, row(&key, left)),
+            Site::Exclusive(_) => unreachable!("nobody else writes there"),
         }
         true
     }

@@ -14,7 +14,6 @@ use super::sql::{Sent, upsert};
 use super::{key_values, sent};
 use crate::connectors::contract::{CollectionNo, Exclusive, ExclusiveWriter};
 use crate::event::{Canonical, Key, Link, Row};
-use crate::guard;
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -115,12 +114,10 @@ impl Writer {
         let prepare = async |text: &str| session.prepare(text).await.map_err(failure::of);
         let here = "WHERE collection = $1 AND partition = $2";
         let mark = prepare(&format!("SELECT upto, seq, id FROM {s}.applied {here}")).await?;
-        let fence = if guard!("exclusive-fence", true) {
-            "AND upto = $6 AND seq = $7 AND id = $8"
-        } else {
-            "AND $6::int8 + $7::int8 + $8::int8 IS NOT NULL"
-        };
-        let advance = prepare(&format!("UPDATE {s}.applied SET upto = $3, seq = $4, id = $5 {here} {fence}")).await?;
+        let advance = prepare(&format!(
+            "UPDATE {s}.applied SET upto = $3, seq = $4, id = $5 {here} AND upto = $6 AND seq = $7 AND id = $8"
+        ))
+        .await?;
         let upsert = prepare(&texts.put).await?;
         let delete = prepare(&texts.delete).await?;
         let partition = i32::try_from(partition).unwrap_or(i32::MAX);
