@@ -127,14 +127,15 @@ fn checks<S: Subject>() -> Vec<Check<S>> {
     };
     list.extend(of_capture);
     if S::DESCRIPTOR.abilities.exclusive {
-        list.extend([
+        let of_exclusive: Vec<Check<S>> = vec![
             check!(exclusive::rows_and_mark_move_together),
             check!(exclusive::a_row_that_is_not_seen_goes),
             check!(exclusive::a_mark_moves_only_from_where_it_was),
             check!(exclusive::a_row_that_cannot_be_held_changes_nothing),
             check!(exclusive::rows_of_others_are_not_overwritten),
             check!(exclusive::another_life_goes_on_at_the_mark),
-        ]);
+        ];
+        list.extend(of_exclusive);
     }
     list
 }
