@@ -8,7 +8,8 @@
 # A server is installed once into the user's cache, started by pid file, and ready when it has
 # answered a real request. Data and logs lie in a temporary folder. Set to change:
 #   DRIFTLESS_CACHE, DRIFTLESS_SERVICES (folder of this run: a second folder is a second set of
-#   servers), DRIFTLESS_KAFKA_PORT, DRIFTLESS_REGISTRY_PORT, DRIFTLESS_PG15_PORT, DRIFTLESS_PG17_PORT
+#   servers), DRIFTLESS_KAFKA_PORT, DRIFTLESS_REGISTRY_PORT, DRIFTLESS_PG15_PORT, DRIFTLESS_PG17_PORT,
+#   DRIFTLESS_PG_SETTINGS (more lines for postgresql.conf)
 set -euo pipefail
 
 CACHE="${DRIFTLESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/driftless}/services"
@@ -195,6 +196,7 @@ wal_level = logical
 max_wal_senders = 20
 max_replication_slots = 20
 track_commit_timestamp = on
+${DRIFTLESS_PG_SETTINGS:-}
 CONF
     (cd / && as_postgres "$2/pg_ctl" -D "$data" -l "$here/log" -W start >/dev/null)
     for _ in $(seq 50); do [ -s "$data/postmaster.pid" ] && break; sleep 0.1; done

@@ -70,7 +70,7 @@ async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit) ->
                     reader.release(durable).await?;
                 }
             }
-            batch = reader.next(limit).fuse() => owned.publish(&batch?),
+            batch = reader.next(limit).fuse() => owned.publish(&batch?).await?,
             () = ready_if(copying).fuse() => {}
         }
     }
@@ -103,6 +103,7 @@ pub async fn apply(
         let due = applying.due_ms();
         let full = applying.is_full();
         select_biased! {
+            () = sink.orders.news().fuse() => applying.obey().await?,
             () = sink.clock.sleep_until(due).fuse() => applying.retry().await?,
             batch = next_unless(full, &mut dataset, limit.rows_max).fuse() => applying.apply(batch?).await?,
         }
@@ -150,6 +151,7 @@ pub async fn agent(agent: &Agent, limit: BatchLimit) -> Result<Infallible> {
         owned.mark().await?;
         let due = owned.due_ms();
         let keys = select_biased! {
+            () = agent.orders.news().fuse() => owned.obey().await?,
             () = agent.clock.sleep_until(due).fuse() => owned.released(),
             batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?),
             hints = agent.store.hints(agent.collection).fuse() => owned.hinted(hints?),

@@ -16,9 +16,16 @@ const WINDOW_MS: u64 = 60_000;
 #[derive(Default, Debug)]
 pub struct Breaker {
     deletes: VecDeque<(u64, usize)>,
+    /// A person has said that so many are meant, until then.
+    believed: Option<(usize, u64)>,
 }
 
 impl Breaker {
+    /// A person has looked: up to `count` deletes are meant, until `until_ms`.
+    pub fn believe(&mut self, count: usize, until_ms: u64) {
+        self.believed = Some((count, until_ms));
+    }
+
     /// Counts `deletes` found at `now_ms` among `live` records; fails if they are too many.
     pub fn admit(&mut self, deletes: usize, live: usize, now_ms: u64) -> Result<()> {
         self.expect(deletes, live, now_ms)?;
@@ -34,7 +41,8 @@ impl Breaker {
             self.deletes.pop_front();
         }
         let all = deletes + self.deletes.iter().map(|(_, n)| n).sum::<usize>();
-        if guard!("agent-7", all > DELETES_MIN.max(live * DELETES_PERCENT / 100)) {
+        let believed = self.believed.filter(|(_, until_ms)| now_ms < *until_ms).map_or(0, |(count, _)| count);
+        if guard!("agent-7", all > believed.max(DELETES_MIN).max(live * DELETES_PERCENT / 100)) {
             return Err(too_many(all, live));
         }
         Ok(())
@@ -43,7 +51,8 @@ impl Breaker {
 
 fn too_many(all: usize, live: usize) -> Error {
     let what = "far more records have disappeared than usual; nothing was published. If they were deleted on \
-                    purpose, confirm it; otherwise bring the platform's data back";
+                    purpose, say so with `driftless deletes confirm`; otherwise bring the platform's data back and say \
+                    `driftless deletes refuse`";
     Error::new(Code::MassDelete, what).at("disappeared", all).at("records", live)
 }
 
@@ -60,5 +69,12 @@ mod tests {
         assert!(breaker.admit(1, 20, WINDOW_MS + 2).is_ok(), "the window slides");
         assert!(Breaker::default().admit(50, 1000, 0).is_ok());
         assert!(Breaker::default().admit(51, 1000, 0).is_err());
+        let mut believing = Breaker::default();
+        believing.believe(51, 100);
+        assert!(believing.admit(51, 1000, 99).is_ok(), "a person has looked");
+        assert!(believing.admit(1, 1000, 99).is_err(), "at so many");
+        let mut late = Breaker::default();
+        late.believe(51, 100);
+        assert!(late.admit(51, 1000, 100).is_err(), "and not for ever");
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod breaker;
 mod displaced;
+mod letters;
 pub mod round;
 pub mod step;
 
@@ -13,9 +14,11 @@ use crate::event::{
     ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
 };
 use crate::guard;
-use crate::ledger::pending::{Pending, Why};
+use crate::ledger::order::Order;
+use crate::ledger::pending::{Park, Pending, Why};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
+use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
@@ -56,6 +59,10 @@ pub struct Agent {
     pub replay: bool,
     /// Who may write here (who-2).
     pub part: Part,
+    /// How long a refused version stays parked before it becomes a dead letter, in milliseconds.
+    pub dead_after_ms: u64,
+    /// What people ask of it.
+    pub orders: Arc<Orders<Order>>,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -104,6 +111,8 @@ pub struct Owned<'a> {
     /// D is read up to here.
     read: Link,
     pending: Pending,
+    /// Keys whose content cannot be told, though no version waits for them (agent-6).
+    odd: HashMap<Key, Park>,
     /// Keys with a write of unknown fate, and until when nothing is done to them (agent-8).
     quarantine: HashMap<Key, u64>,
     /// Intents whose one answer said "did not take effect".
@@ -187,6 +196,7 @@ impl Agent {
             rev: restored.rev,
             read: restored.canon,
             pending: Pending::default(),
+            odd: HashMap::new(),
             quarantine,
             definite: HashSet::new(),
             present: HashMap::new(),
@@ -274,7 +284,10 @@ impl Owned<'_> {
     /// The keys whose quarantine is over.
     pub fn released(&mut self) -> Vec<Key> {
         let now_ms = self.agent.store.now_ms();
-        self.quarantine.iter().filter(|(_, until)| **until < now_ms).map(|(key, _)| key.clone()).collect()
+        let mut keys: Vec<Key> =
+            self.quarantine.iter().filter(|(_, until)| **until < now_ms).map(|(key, _)| key.clone()).collect();
+        keys.extend(self.parked_due());
+        keys
     }
 
     /// When something is due by itself, in milliseconds since 1970.
@@ -287,7 +300,7 @@ impl Owned<'_> {
         let timing = self.agent.timing;
         let moved = (self.canon(), self.rev) != self.marked;
         let mark = if moved { self.marked_ms + timing.mark_every_ms } else { u64::MAX };
-        released.min(self.scan_due_ms()).min(mark)
+        released.min(self.scan_due_ms()).min(mark).min(self.pending.again_ms())
     }
 
     /// When the next scan is due; at once after a takeover (agent-4).
@@ -302,6 +315,8 @@ impl Owned<'_> {
         if !guard!("agent-4", true) {
             return Ok(());
         }
+        // What was asked while nobody was at work here.
+        self.obey().await?;
         self.agent.store.present().await?;
         let mut found = HashSet::new();
         let mut after: Option<Key> = None;
@@ -315,9 +330,10 @@ impl Owned<'_> {
         }
         // An entry may hold a first write that never landed: nothing was there that could disappear.
         let is_there = |entry: &LedgerEntry| entry.fp != Fp::ABSENT;
-        let expected = self.held.iter().filter(|(_, held)| is_there(&held.entry)).map(|(key, _)| key);
-        let missing = expected.clone().filter(|key| !found.contains(*key)).count();
-        self.breaker.expect(missing, expected.count(), self.agent.clock.now_ms())?;
+        let expected: Vec<Key> =
+            self.held.iter().filter(|(_, held)| is_there(&held.entry)).map(|(key, _)| key.clone()).collect();
+        let missing: Vec<&Key> = expected.iter().filter(|key| !found.contains(*key)).collect();
+        self.believable(&missing, expected.len(), false)?;
         found.extend(self.held.keys().cloned());
         self.propose_displaced().await?;
         self.work(found.into_iter().collect()).await?;
@@ -330,13 +346,15 @@ impl Owned<'_> {
 
     /// The oldest canonical record not settled (agent-10).
     fn canon(&self) -> Link {
-        self.pending.oldest().unwrap_or(self.read)
+        self.pending.oldest().filter(|_| guard!("agent-10", true)).unwrap_or(self.read)
     }
 
     /// Writes a mark if one is due. Nothing is in flight then (agent-10).
     pub async fn mark(&mut self) -> Result<()> {
         let now_ms = self.agent.clock.now_ms();
-        self.agent.progress.finished(self.canon().offset, self.pending.len(), self.pending.told(), now_ms);
+        self.bury(now_ms).await?;
+        self.agent.progress.finished(self.canon().offset, self.pending.len(), now_ms);
+        self.agent.progress.parked_are(self.parked());
         if (self.canon(), self.rev) == self.marked || now_ms < self.marked_ms + self.agent.timing.mark_every_ms {
             return Ok(());
         }

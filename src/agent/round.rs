@@ -4,11 +4,11 @@
 use super::step::{Author, Local, Step, Target, proposal, step};
 use super::{Held, Owned};
 use crate::connectors::contract::{Content, Observed, Outcome};
-use crate::event::{Hlc, Intent, Key, Landed, LedgerEntry, Record};
+use crate::event::{Fp, Hlc, Intent, Key, Landed, LedgerEntry, Record};
 use crate::guard;
-use crate::ledger::pending::Why;
+use crate::ledger::pending::{Park, Why};
 use crate::ledger::{entry_of, entry_of_intent};
-use crate::runtime::error::Result;
+use crate::runtime::error::{Code, Remedy, Result};
 use crate::topic::message::message;
 use crate::topic::{Message, Typed};
 use futures_util::future::join_all;
@@ -26,7 +26,7 @@ struct Effects {
     writes: Vec<(Key, Intent)>,
     again: Vec<Key>,
     /// Proposals that say a record is gone (agent-7).
-    deletes: usize,
+    deletes: Vec<Key>,
 }
 
 impl Owned<'_> {
@@ -51,10 +51,10 @@ impl Owned<'_> {
         for (key, seen) in keys.into_iter().zip(&seen) {
             self.decide(key, seen, &mut effects);
         }
-        if effects.deletes > 0 {
+        if !effects.deletes.is_empty() {
             self.agent.store.present().await?;
-            let live = self.held.values().filter(|h| !h.entry.tomb).count() + effects.deletes;
-            self.breaker.admit(effects.deletes, live, self.agent.clock.now_ms())?;
+            let live = self.held.values().filter(|h| !h.entry.tomb).count() + effects.deletes.len();
+            self.believable(&effects.deletes.iter().collect::<Vec<_>>(), live, true)?;
         }
         let proposals = effects.proposals.len();
         self.agent.progress.captured(proposals, proposals, 0, self.agent.clock.now_ms());
@@ -82,7 +82,7 @@ impl Owned<'_> {
         let intents: Vec<Option<&Intent>> =
             keys.iter().map(|key| self.held.get(key).and_then(|h| h.entry.pend.as_deref())).collect();
         let reads = keys.iter().zip(&intents).map(|(key, intent)| store.read(place, key, *intent));
-        let mut seen = join_all(reads).await.into_iter().collect::<Result<Vec<Observed>>>()?;
+        let mut seen = join_all(reads).await.into_iter().map(told).collect::<Result<Vec<Observed>>>()?;
         let now_ms = store.now_ms();
         for ((key, intent), seen) in keys.iter().zip(&intents).zip(&mut seen) {
             if intent.is_some_and(|i| self.definite.contains(&i.iid)) {
@@ -101,15 +101,18 @@ impl Owned<'_> {
             version: version.clone(),
             fp: self.agent.store.norm(self.agent.collection, version).map_err(|error| error.to_string()),
         });
+        if !matches!(seen.content, Content::Undecodable(_)) {
+            self.odd.remove(&key);
+        }
         match step(&entry, seen, target.as_ref()) {
             Step::Done => {
                 self.agent.progress.applied(0, u64::from(target.is_some()));
                 self.pending.settle(&key);
             }
             Step::Blocked(why) => {
-                if let Some(target) = target {
-                    self.pending.hold(target.version, Why::Parked(why));
-                }
+                let odd = matches!(seen.content, Content::Undecodable(_));
+                let code = if odd { Code::FileUndecodable } else { Code::ValueRefused };
+                self.park(key, code.as_str(), why, odd);
             }
             Step::Promote(entry) => {
                 effects.records.push(self.record(key.clone(), entry));
@@ -122,7 +125,8 @@ impl Owned<'_> {
             }
             Step::Propose(_) if !self.agent.part.proposes => self.leave(key, seen, target, effects),
             Step::Propose(local) => {
-                effects.deletes += usize::from(seen.content == Content::Absent && !local.base.tomb);
+                let deleted = seen.content == Content::Absent && !local.base.tomb;
+                effects.deletes.extend(deleted.then(|| key.clone()));
                 effects.proposals.push(self.propose(&key, seen, &local));
                 effects.again.push(key);
             }
@@ -148,7 +152,8 @@ impl Owned<'_> {
             effects.records.push(self.record(key, entry));
         } else {
             let why = "the content was edited here, where nobody may write; put it back, or remove it";
-            self.pending.hold(version, Why::Parked(why.into()));
+            let now_ms = self.agent.clock.now_ms();
+            self.pending.hold(version, Why::Parked(Park::new("edited_here", why, true, now_ms)));
         }
     }
 
@@ -221,8 +226,8 @@ impl Owned<'_> {
                 }
                 Outcome::Refused(why) => {
                     self.definite.insert(intent.iid);
-                    if let Some(version) = self.pending.version(&key).cloned() {
-                        self.pending.hold(version, Why::Parked(why));
+                    if self.pending.contains(&key) {
+                        self.park(key, Code::ValueRefused.as_str(), why, false);
                     }
                 }
             }
@@ -232,5 +237,17 @@ impl Owned<'_> {
             self.propose_displaced().await?;
         }
         Ok(again)
+    }
+}
+
+/// A single key that cannot be read is content that cannot be told: the others go on (agent-6).
+fn told(read: Result<Observed>) -> Result<Observed> {
+    match read {
+        Err(error) if error.remedy() == Remedy::Park => {
+            let (why, fp) = (error.to_string(), Fp::of_bytes(error.code.as_str().as_bytes()));
+            let content = Content::Undecodable(why);
+            Ok(Observed { content, fp, token: None, time_ms: 0, landed: Landed::Unknown })
+        }
+        read => read,
     }
 }

@@ -2,20 +2,25 @@
 //! stores (sink-3). Pure. Only content that the version already contains is ever overwritten.
 
 use crate::connectors::contract::{Act, Seen};
-use crate::event::{ActorId, Canonical, Fp, Known, LedgerEntry};
+use crate::event::{ActorId, Canonical, Fp, Known, LedgerEntry, SchemaId};
 use crate::guard;
+use crate::runtime::error::{Code, Error, Result};
 
-/// Decides for one version; `fp` is how its content will look when read back from this store.
+/// Decides for one version; `fp` is how its content will look when read back from this store, and
+/// `under` how what stands there looks under a schema.
 #[must_use]
-pub fn decide(me: ActorId, version: &Canonical, fp: Fp, seen: &Seen) -> Act {
-    let Seen::Row { fp: content, ledger } = seen else { return Act::Defer };
+pub fn decide(me: ActorId, version: &Canonical, fp: Fp, seen: &Seen, under: impl Fn(SchemaId) -> Fp) -> Act {
+    let Seen::Row { ledger, .. } = seen else { return Act::Defer };
     if guard!("sink-1", seq_of(ledger.as_ref()) >= version.seq) {
         return Act::Skip;
     }
-    if *content == fp {
+    let content = under(version.schema);
+    if content == fp {
         return Act::Adopt;
     }
-    if untouched(me, version, *content, ledger.as_ref()) || !guard!("sink-3", true) {
+    let given = ledger.as_ref().map_or(Fp::ABSENT, |l| l.fp);
+    let as_given = ledger.as_ref().map_or(content, |l| under(l.schema)) == given;
+    if untouched(me, version, content, as_given, ledger.as_ref()) || !guard!("sink-3", true) {
         return Act::Write;
     }
     Act::Dirty
@@ -25,14 +30,11 @@ pub fn decide(me: ActorId, version: &Canonical, fp: Fp, seen: &Seen) -> Act {
 /// If the version contains a local write made since, only that write counts: content that looks as
 /// it was given *before* it was brought back by a later write, which the version does not contain
 /// (docs/decisions/0006).
-fn untouched(me: ActorId, version: &Canonical, content: Fp, ledger: Option<&LedgerEntry>) -> bool {
-    let given = ledger.map_or(Fp::ABSENT, |l| l.fp);
+fn untouched(me: ActorId, version: &Canonical, content: Fp, as_given: bool, ledger: Option<&LedgerEntry>) -> bool {
     let contained = ledger.map_or(0, |l| l.vv.get(me));
     match version.ack.iter().find(|join| join.actor == me) {
-        Some(join) if join.ctr > contained => {
-            content == join.fp_local || (content == given && !guard!("sink-3-newest", true))
-        }
-        _ => content == given,
+        Some(join) if join.ctr > contained => content == join.fp_local || (as_given && !guard!("sink-3-newest", true)),
+        _ => as_given,
     }
 }
 
@@ -57,5 +59,65 @@ pub fn end_dirty(me: ActorId, version: &Canonical, content: Fp, known: Option<&K
         // Unlogged: put it into the log, so that it is proposed (sink-8).
         _ if guard!("sink-8", true) => Act::Observe,
         _ => Act::Write,
+    }
+}
+
+/// A ledger at or beyond a version contains it (I7), if both are of the same log. Else the log was lost
+/// or exchanged, and skipping would let the platforms drift apart unseen.
+pub fn same_log(version: &Canonical, entry: &LedgerEntry) -> Result<()> {
+    if version.vv.le(&entry.vv) && (version.seq < entry.seq || version.vv == entry.vv) {
+        return Ok(());
+    }
+    let what = "the platform's ledger was written from another log: the log was lost, exchanged or restored. Nothing \
+                more is written here. Take the old ledger away with `driftless remove`, then start again: all \
+                platforms are then compared anew";
+    Err(Error::new(Code::SourceIdentity, what).at("seq", version.seq).at("ledger seq", entry.seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_log;
+    use crate::event::{
+        Ack, ActorId, Canonical, Cause, Dot, Fp, Hlc, Key, LedgerEntry, Origin, PlatformNo, SchemaId, Vv,
+    };
+
+    fn version(seq: u64, vv: Vv) -> Canonical {
+        Canonical {
+            key: Key::default(),
+            seq,
+            id: seq,
+            prev: seq - 1,
+            origin: Origin::Input(0),
+            idx: 0,
+            last: true,
+            dot: Dot { actor: ActorId::new(PlatformNo(1), 1), ctr: 1 },
+            vv,
+            ts: Hlc::default(),
+            fp: Fp::ABSENT,
+            tomb: true,
+            schema: SchemaId(1),
+            after: None,
+            by: ActorId::new(PlatformNo(1), 1),
+            cause: Cause::FastForward,
+            ack: Ack::new(),
+            rctr: 0,
+            conflict: None,
+            copy: false,
+        }
+    }
+
+    fn vv(ctr: u64) -> Vv {
+        Vv::new().with(Dot { actor: ActorId::new(PlatformNo(1), 1), ctr })
+    }
+
+    /// sink-1, I7: what a ledger is beyond, it contains; else it is of another log.
+    #[test]
+    fn a_ledger_of_another_log_stops_the_sink_instead_of_skipping_versions() {
+        let entry = |seq, ctr| LedgerEntry { seq, vv: vv(ctr), ..LedgerEntry::default() };
+        let version = version(7, vv(3));
+        assert!(same_log(&version, &entry(7, 3)).is_ok(), "a redelivery");
+        assert!(same_log(&version, &entry(9, 4)).is_ok(), "a replay onto a newer platform");
+        assert!(same_log(&version, &entry(50, 2)).is_err(), "ahead by number, behind by content");
+        assert!(same_log(&version, &entry(7, 4)).is_err(), "the same number for other content");
     }
 }

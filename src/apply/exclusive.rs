@@ -6,12 +6,14 @@
 //! finds it moved, changes nothing and begins again behind it. A mark that the log does not hold means that
 //! the log was lost or exchanged: then nothing is written any more.
 
-use crate::connectors::contract::ExclusiveWriter;
-use crate::event::{Canonical, Key, Link, Record, Validity};
+use crate::connectors::contract::{CollectionNo, ExclusiveWriter};
+use crate::event::lineage::Lens;
+use crate::event::{Canonical, Key, Link, Record, Schema, SchemaId, Validity, Value};
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::Lineages;
 use crate::topic::owner::Folded;
 use crate::topic::{Delivered, Log, Membership, Partition, Typed};
 use std::collections::HashMap;
@@ -23,6 +25,12 @@ pub struct ExclusiveSink {
     pub log: Arc<dyn Log<Typed>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// The collection.
+    pub collection: CollectionNo,
+    /// Its schema, as the destination was opened with it.
+    pub schema: Arc<Schema>,
+    /// The versions of the schema.
+    pub lineages: Arc<dyn Lineages>,
     /// D.
     pub dataset: Partition,
     /// What is told of the work.
@@ -36,6 +44,8 @@ pub struct Writing<'a> {
     /// Where the mark stands, as far as this sink knows.
     mark: Link,
     committed: Link,
+    /// From older versions of the schema to the one the destination was opened with.
+    older: HashMap<SchemaId, Lens>,
 }
 
 impl ExclusiveSink {
@@ -45,8 +55,8 @@ impl ExclusiveSink {
         self.holds(mark).await?;
         let chain = Validity { tip: (mark.seq, mark.id), ..Validity::default() };
         let folded = Folded::open(&*self.log, &self.dataset, mark.offset, chain).await?;
-        self.progress.finished(mark.offset, 0, Vec::new(), self.clock.now_ms());
-        Ok((Writing { sink: self, writer, mark, committed: Link::default() }, folded))
+        self.progress.finished(mark.offset, 0, self.clock.now_ms());
+        Ok((Writing { sink: self, writer, mark, committed: Link::default(), older: HashMap::new() }, folded))
     }
 
     /// The newest version the mark names must stand in the log where it was found.
@@ -88,6 +98,7 @@ impl Writing<'_> {
         if taken == 0 {
             return Ok(());
         }
+        self.bring_up(&mut newest).await?;
         let moved = self.writer.write(&newest, self.mark, to).await?;
         if guard!("exclusive-moved", !moved) {
             return Err(Error::new(Code::ClaimLost, "another sink writes this destination; beginning again behind it"));
@@ -101,13 +112,35 @@ impl Writing<'_> {
         Ok(())
     }
 
+    /// read-10: versions of an older schema are written as what they are under the destination's; a newer
+    /// one stops here, because its fields would be missing from then on.
+    async fn bring_up(&mut self, versions: &mut [Arc<Canonical>]) -> Result<()> {
+        let ours = self.sink.schema.id;
+        for version in versions.iter_mut().filter(|v| v.schema != ours) {
+            let Some(row) = version.after.clone() else { continue };
+            if !self.older.contains_key(&version.schema) {
+                let steps = self.sink.lineages.steps(self.sink.collection).await?;
+                let older = steps.iter().take_while(|step| step.schema.id != ours);
+                self.older = older.map(|step| (step.schema.id, Lens::new(&step.schema, &self.sink.schema))).collect();
+            }
+            let lens = self.older.get(&version.schema).ok_or_else(|| {
+                let text = "the dataset's schema has changed, and an exclusive destination keeps the form it was opened \
+                            with: make its table hold the new form, and restart the node";
+                Error::new(Code::SchemaUnsupported, text).at("schema", version.schema.0)
+            })?;
+            let after = Some(Arc::new(lens.lift(&row, &Value::Null)));
+            *version = Arc::new(Canonical { after, schema: ours, conflict: None, ..Canonical::clone(version) });
+        }
+        Ok(())
+    }
+
     /// Tells how far it is; nothing is ever read from there.
     pub async fn commit(&mut self, member: &dyn Membership) -> Result<()> {
         if self.mark != self.committed {
             member.commit(&self.sink.dataset, super::committed_of(self.mark)).await?;
             self.committed = self.mark;
         }
-        self.sink.progress.finished(self.mark.offset, 0, Vec::new(), self.sink.clock.now_ms());
+        self.sink.progress.finished(self.mark.offset, 0, self.sink.clock.now_ms());
         Ok(())
     }
 }

@@ -5,19 +5,29 @@
 pub mod decide;
 pub mod exclusive;
 pub mod knowledge;
+mod letters;
+mod schemas;
 
 use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};
-use crate::event::{ActorId, Canonical, Fp, Key, LedgerEntry, Link, Position, Record, Validity};
+use crate::event::{ActorId, Canonical, Fp, Key, Link, Position, Record, SchemaId, Validity};
 use crate::guard;
-use crate::ledger::pending::{Pending, Why};
+use crate::ledger::order::Order;
+use crate::ledger::pending::{Park, Pending, Why};
 use crate::runtime::clock::Clock;
-use crate::runtime::error::{Code, Error, Result};
+use crate::runtime::error::{Code, Error, Remedy, Result};
+use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::Lineages;
 use crate::topic::owner::Folded;
 use crate::topic::{Committed, Delivered, Log, Membership, Partition, Typed};
-use decide::{decide, end_dirty};
+use decide::{decide, end_dirty, same_log};
 use knowledge::Knowledge;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// Milliseconds between commits of what is finished. An offset may be behind its effects: replays are free
+/// (sink-1), and a commit costs as much as an append.
+const COMMIT_EVERY_MS: u64 = 500;
 
 /// What a sink needs to know.
 pub struct Sink {
@@ -29,6 +39,8 @@ pub struct Sink {
     pub me: ActorId,
     /// The collection.
     pub collection: CollectionNo,
+    /// The versions its schema had.
+    pub lineages: Arc<dyn Lineages>,
     /// D.
     pub dataset: Partition,
     /// Where the platform's reader writes; `None` if it has none.
@@ -37,6 +49,10 @@ pub struct Sink {
     pub retry_every_ms: u64,
     /// How many versions may wait before the partition does (sink-2, sink-4).
     pub pending_max: usize,
+    /// How long a refused version stays parked before it becomes a dead letter (sink-5), in milliseconds.
+    pub dead_after_ms: u64,
+    /// What people ask of it.
+    pub orders: Arc<Orders<Order>>,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -67,11 +83,15 @@ pub struct Fates {
 pub struct Applying<'a> {
     sink: &'a Sink,
     rows: Box<dyn Rows>,
+    /// The schemas that `rows` was told of (read-10).
+    schemas: HashSet<SchemaId>,
     pending: Pending,
     knowledge: Option<Knowledge>,
     /// Read up to here; the chain before it is known to be valid.
     read: Link,
     committed: Link,
+    /// When that was.
+    committed_ms: u64,
     retry_ms: u64,
     /// Counted since the last call of `take_fates`.
     fates: Fates,
@@ -93,17 +113,20 @@ impl Sink {
         };
         let chain = Validity { tip: (link.seq, link.id), ..Validity::default() };
         let folded = Folded::open(&*self.log, &self.dataset, link.offset, chain).await?;
-        self.progress.finished(link.offset, 0, Vec::new(), self.clock.now_ms());
-        let applying = Applying {
+        self.progress.finished(link.offset, 0, self.clock.now_ms());
+        let mut applying = Applying {
             sink: self,
             rows,
+            schemas: HashSet::new(),
             pending: Pending::default(),
             knowledge: None,
             read: link,
             committed: link,
+            committed_ms: 0,
             retry_ms: 0,
             fates: Fates::default(),
         };
+        applying.tell_schemas().await?;
         Ok((applying, folded))
     }
 }
@@ -115,10 +138,17 @@ impl Applying<'_> {
         self.pending.len() >= self.sink.pending_max
     }
 
-    /// When what waits is looked at again, in milliseconds since 1970.
+    /// When what waits is looked at again, or what is finished is committed, in milliseconds since 1970.
     #[must_use]
     pub fn due_ms(&self) -> u64 {
-        if self.pending.is_empty() { u64::MAX } else { self.retry_ms }
+        let retry_ms = if self.pending.any_open() { self.retry_ms } else { self.pending.again_ms() };
+        let is_committed = self.finished() == self.committed;
+        if is_committed { retry_ms } else { retry_ms.min(self.committed_ms + COMMIT_EVERY_MS) }
+    }
+
+    /// Up to where everything is finished: the oldest version that waits (sink-4, sink-7).
+    fn finished(&self) -> Link {
+        self.pending.oldest().filter(|_| guard!("sink-7", true)).unwrap_or(self.read)
     }
 
     /// What became of versions since the last call.
@@ -128,21 +158,23 @@ impl Applying<'_> {
 
     /// Applies a batch of D. Of several versions of a key only the newest is written.
     pub async fn apply(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Result<()> {
-        let mut newest: Vec<Arc<Canonical>> = Vec::new();
+        let (mut newest, mut places) = (Vec::with_capacity(batch.len()), HashMap::with_capacity(batch.len()));
         for (delivered, valid) in batch {
             let valid = valid || !guard!("claim-void", true);
             self.read.offset = delivered.offset + 1;
             let Some(Record::Canonical(version)) = delivered.payload.as_deref().filter(|_| valid) else { continue };
             self.read = Link { offset: delivered.offset + 1, seq: version.seq, id: version.id };
             self.pending.take_over(version, delivered.offset);
-            self.fates.skipped += u64::from(replace(&mut newest, version));
+            self.fates.skipped += u64::from(replace(&mut newest, &mut places, version));
         }
         self.work(newest, false).await
     }
 
     /// Looks again at what waits: deferred keys, and DIRTY keys the reader has caught up with.
     pub async fn retry(&mut self) -> Result<()> {
-        self.retry_ms = self.sink.clock.now_ms() + self.sink.retry_every_ms;
+        let now_ms = self.sink.clock.now_ms();
+        self.retry_ms = now_ms + self.sink.retry_every_ms;
+        self.bury(now_ms).await?;
         if let (Some(reader), true) = (&self.sink.reader, self.pending.any_dirty()) {
             let knowledge = match self.knowledge.take() {
                 Some(knowledge) if !self.pending.has_new_dirty() => knowledge,
@@ -154,18 +186,22 @@ impl Applying<'_> {
         } else {
             self.knowledge = None;
         }
-        let versions = self.pending.versions();
+        let versions = self.pending.versions(now_ms);
         self.work(versions, true).await
     }
 
     /// One transaction of the store: lock, decide, write, commit.
     async fn work(&mut self, versions: Vec<Arc<Canonical>>, again: bool) -> Result<()> {
+        self.meet(versions.iter().map(|version| version.schema)).await?;
         let versions = self.without_replays(versions).await?;
         let mut prepared = Vec::with_capacity(versions.len());
         for version in versions {
             match self.rows.norm(self.sink.collection, &version) {
                 Ok(fp) => prepared.push((version, fp)),
-                Err(error) => self.park(&version, error.to_string()),
+                Err(error) if error.remedy() == Remedy::Park => {
+                    self.park(&version, error.code.as_str(), error.to_string(), false);
+                }
+                Err(error) => return Err(error),
             }
         }
         if prepared.is_empty() {
@@ -176,15 +212,19 @@ impl Applying<'_> {
         let keys: Vec<Key> = prepared.iter().map(|(version, _)| version.key.clone()).collect();
         let locked = self.rows.lock(self.sink.collection, &keys).await?;
         let at = locked.position();
-        let plan: Vec<(Planned, Fp)> = {
+        let plan: Vec<(Planned, Content)> = {
             let judge = Judge { sink: self.sink, pending: &self.pending, knowledge: self.knowledge.as_ref(), again };
             let plan = |(index, (version, fp))| judge.plan(version, fp, &*locked, index);
             prepared.into_iter().enumerate().map(plan).collect()
         };
-        let (planned, contents): (Vec<Planned>, Vec<Fp>) = plan.into_iter().unzip();
+        let (planned, contents): (Vec<Planned>, Vec<Content>) = plan.into_iter().unzip();
         let written = locked.write(&planned).await?;
         for ((planned, content), written) in planned.into_iter().zip(contents).zip(written) {
-            self.settle(planned, content, written, at);
+            match content {
+                Ok(content) => self.settle(planned, content, written, at),
+                // P8: what nobody can tell is overwritten by nobody.
+                Err(why) => self.park(&planned.version, Code::ValueRefused.as_str(), why, true),
+            }
         }
         Ok(())
     }
@@ -196,6 +236,7 @@ impl Applying<'_> {
         }
         let keys: Vec<Key> = versions.iter().map(|v| v.key.clone()).collect();
         let ledger = self.rows.ledger(self.sink.collection, &keys).await?;
+        self.meet(ledger.iter().flatten().map(|entry| entry.schema)).await?;
         let mut open = Vec::with_capacity(versions.len());
         for (version, entry) in versions.into_iter().zip(ledger) {
             match entry.filter(|entry| guard!("sink-1", entry.seq >= version.seq)) {
@@ -214,7 +255,7 @@ impl Applying<'_> {
     fn settle(&mut self, planned: Planned, content: Fp, written: Written, at: Position) {
         let Planned { version, act, .. } = planned;
         match (act, written) {
-            (_, Written::Refused(why)) => self.park(&version, why),
+            (_, Written::Refused(why)) => self.park(&version, Code::ConstraintViolated.as_str(), why, false),
             (Act::Skip, Written::Done) => {
                 self.pending.settle(&version.key);
                 self.fates.skipped += 1;
@@ -245,25 +286,30 @@ impl Applying<'_> {
         }
     }
 
-    fn park(&mut self, version: &Arc<Canonical>, why: String) {
+    fn park(&mut self, version: &Arc<Canonical>, code: &'static str, why: String, lasting: bool) {
         self.fates.parked += 1;
-        self.pending.hold(version.clone(), Why::Parked(why));
+        let park = Park::new(code, why, lasting, self.sink.clock.now_ms());
+        self.pending.hold(version.clone(), Why::Parked(park));
     }
 
-    /// Records what is finished: up to the oldest version that waits (sink-4, sink-7).
+    /// Tells what is finished, and records it now and then.
     pub async fn commit(&mut self, member: &dyn Membership) -> Result<()> {
-        let link = self.pending.oldest().unwrap_or(self.read);
-        if link != self.committed {
+        let (link, now_ms) = (self.finished(), self.sink.clock.now_ms());
+        if link != self.committed && now_ms >= self.committed_ms + COMMIT_EVERY_MS {
             member.commit(&self.sink.dataset, committed_of(link)).await?;
             self.committed = link;
+            self.committed_ms = now_ms;
         }
         let fates = self.take_fates();
         self.sink.progress.applied(fates.applied, fates.skipped);
-        let now_ms = self.sink.clock.now_ms();
-        self.sink.progress.finished(link.offset, self.pending.len(), self.pending.told(), now_ms);
+        self.sink.progress.finished(link.offset, self.pending.len(), now_ms);
+        self.sink.progress.parked_are(self.pending.parked().map(letters::told));
         Ok(())
     }
 }
+
+/// What stands there, or why nobody can tell.
+type Content = std::result::Result<Fp, String>;
 
 /// Decides with everything a sink knows.
 struct Judge<'a> {
@@ -275,56 +321,53 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     /// The plan for a version, and the content it was decided on.
-    fn plan(&self, version: Arc<Canonical>, fp: Fp, locked: &dyn Locked, index: usize) -> (Planned, Fp) {
+    fn plan(&self, version: Arc<Canonical>, fp: Fp, locked: &dyn Locked, index: usize) -> (Planned, Content) {
         let seen = locked.seen(index);
         let content = match &seen {
-            Seen::Row { fp, .. } => *fp,
-            Seen::Busy => Fp::ABSENT,
+            Seen::Row { fp, .. } => Ok(*fp),
+            Seen::Busy => Ok(Fp::ABSENT),
+            Seen::Unreadable(why) => Err(why.clone()),
         };
-        let mut act = decide(self.sink.me, &version, fp, &seen);
-        if act == Act::Dirty && self.again {
-            act = self.end_dirty(&version, content);
+        // read-10: each fingerprint counts under its own schema.
+        let under = |schema: SchemaId| {
+            let schema = if guard!("read-10-seen", true) { schema } else { version.schema };
+            locked.seen_as(index, schema)
+        };
+        let mut act = decide(self.sink.me, &version, fp, &seen, under);
+        if let (Act::Dirty, true, Ok(content)) = (act, self.again, &content) {
+            act = self.end_dirty(&version, *content, locked, index);
         }
         (Planned { version, fp, act }, content)
     }
 
     /// sink-4: only once the reader's durable position has passed the place at which this very
     /// content was seen.
-    fn end_dirty(&self, version: &Canonical, content: Fp) -> Act {
+    fn end_dirty(&self, version: &Canonical, content: Fp, locked: &dyn Locked, index: usize) -> Act {
         let Some(Why::Dirty { seen, at }) = self.pending.why(&version.key) else { return Act::Dirty };
         let Some(knowledge) = self.knowledge else { return Act::Dirty };
         let passed = knowledge.through >= *at && *seen == content;
         if guard!("sink-4", !passed) {
             return Act::Dirty;
         }
-        end_dirty(self.sink.me, version, content, knowledge.known.get(&version.key))
+        let known = knowledge.known.get(&version.key);
+        // Behind a dropped column content cannot be compared: what the reader has passed is what it knows.
+        let content = known.map_or(content, |known| {
+            if locked.has_lost(known.schema) { known.fp } else { locked.seen_as(index, known.schema) }
+        });
+        end_dirty(self.sink.me, version, content, known)
     }
-}
-
-/// A ledger at or beyond a version contains it (I7), if both are of the same log. Else the log was lost
-/// or exchanged, and skipping would let the platforms drift apart unseen.
-fn same_log(version: &Canonical, entry: &LedgerEntry) -> Result<()> {
-    if version.vv.le(&entry.vv) && (version.seq < entry.seq || version.vv == entry.vv) {
-        return Ok(());
-    }
-    let what = "the platform's ledger was written from another log: the log was lost, exchanged or restored. Nothing \
-                more is written here. Take the old ledger away with `driftless remove`, then start again: all \
-                platforms are then compared anew";
-    Err(Error::new(Code::SourceIdentity, what).at("seq", version.seq).at("ledger seq", entry.seq))
 }
 
 /// Keeps only the newest version per key; returns whether one was replaced.
-fn replace(newest: &mut Vec<Arc<Canonical>>, version: &Arc<Canonical>) -> bool {
-    match newest.iter_mut().find(|v| v.key == version.key) {
-        Some(older) => {
-            *older = version.clone();
-            true
-        }
-        None => {
-            newest.push(version.clone());
-            false
-        }
+fn replace(newest: &mut Vec<Arc<Canonical>>, places: &mut HashMap<Key, usize>, version: &Arc<Canonical>) -> bool {
+    let older = places.get(&version.key).and_then(|place| newest.get_mut(*place));
+    if let Some(older) = older {
+        *older = version.clone();
+        return true;
     }
+    places.insert(version.key.clone(), newest.len());
+    newest.push(version.clone());
+    false
 }
 
 fn committed_of(link: Link) -> Committed {
@@ -341,52 +384,4 @@ fn link_of(committed: &Committed) -> Result<Link> {
         })
     };
     Ok(Link { offset: committed.offset, seq: number(0..8)?, id: number(8..16)? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::same_log;
-    use crate::event::{
-        Ack, ActorId, Canonical, Cause, Dot, Fp, Hlc, Key, LedgerEntry, Origin, PlatformNo, SchemaId, Vv,
-    };
-
-    fn version(seq: u64, vv: Vv) -> Canonical {
-        Canonical {
-            key: Key::default(),
-            seq,
-            id: seq,
-            prev: seq - 1,
-            origin: Origin::Input(0),
-            idx: 0,
-            last: true,
-            dot: Dot { actor: ActorId::new(PlatformNo(1), 1), ctr: 1 },
-            vv,
-            ts: Hlc::default(),
-            fp: Fp::ABSENT,
-            tomb: true,
-            schema: SchemaId(1),
-            after: None,
-            by: ActorId::new(PlatformNo(1), 1),
-            cause: Cause::FastForward,
-            ack: Ack::new(),
-            rctr: 0,
-            conflict: None,
-            copy: false,
-        }
-    }
-
-    fn vv(ctr: u64) -> Vv {
-        Vv::new().with(Dot { actor: ActorId::new(PlatformNo(1), 1), ctr })
-    }
-
-    /// sink-1, I7: what a ledger is beyond, it contains; else it is of another log.
-    #[test]
-    fn a_ledger_of_another_log_stops_the_sink_instead_of_skipping_versions() {
-        let entry = |seq, ctr| LedgerEntry { seq, vv: vv(ctr), ..LedgerEntry::default() };
-        let version = version(7, vv(3));
-        assert!(same_log(&version, &entry(7, 3)).is_ok(), "a redelivery");
-        assert!(same_log(&version, &entry(9, 4)).is_ok(), "a replay onto a newer platform");
-        assert!(same_log(&version, &entry(50, 2)).is_err(), "ahead by number, behind by content");
-        assert!(same_log(&version, &entry(7, 4)).is_err(), "the same number for other content");
-    }
 }

@@ -43,6 +43,8 @@ impl Copy {
     pub async fn proceed(&mut self, owned: &mut Owned<'_>, limit: BatchLimit) -> Result<bool> {
         let Some(rows) = self.chunk.take() else {
             self.chunk = self.snapshot.next(limit).await?;
+            let at = self.snapshot.position();
+            self.snapshot.unreadable().iter().for_each(|found| owned.keep(found, at));
             let finished = self.chunk.is_none();
             if finished {
                 owned.note(self.collection, Copying::Done);

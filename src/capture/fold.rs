@@ -2,11 +2,15 @@
 //! The context of a change comes from its place in the log, never from how the ledger looks now:
 //! comparing an image with the *current* ledger makes echoes bounce for ever (correctness.md §3.1).
 
+use super::truncate::Truncates;
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
+use crate::event::lineage::Lens;
 use crate::event::{
-    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Row, Schema, Stamp, Txn, Vv,
+    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, SchemaId, Stamp,
+    Txn, Value, Vv,
 };
 use crate::guard;
+use crate::runtime::error::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -20,10 +24,12 @@ pub type LaneOf = Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>;
 pub struct Fold {
     /// Whose changes these are.
     pub me: ActorId,
-    /// The schema of each collection.
+    /// The schema of each collection, in force at this place.
     pub schemas: Vec<Arc<Schema>>,
-    /// The collections of which the platform has some rows only (read-11).
-    pub filtered: Vec<bool>,
+    /// What the platform sees of each collection (read-11).
+    pub parts: Vec<Option<Part>>,
+    /// How the rows of collections whose tables are of another form are read (read-10).
+    pub views: HashMap<CollectionNo, View>,
     /// The partition (of all collections' partitions) each key belongs to.
     pub partition_of: LaneOf,
     /// RS: what each row contains, per collection.
@@ -36,6 +42,8 @@ pub struct Fold {
     pub moved: HashSet<(CollectionNo, Key)>,
     /// What was published already, in log order: read back, never computed again (read-12).
     pub published: Published,
+    /// What is known of truncates.
+    pub truncates: Truncates,
 }
 
 /// My own proposals, read back from C after a restart.
@@ -47,8 +55,31 @@ pub struct Published {
     pub copies: BTreeMap<Position, Vec<(CollectionNo, Key, Known)>>,
 }
 
-/// A proposal and the partition it goes to.
-pub type Addressed = (usize, Proposal);
+/// What a platform sees of a collection that it does not see all of (read-11).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Some fields, of all records.
+    Fields,
+    /// Some records, with some of their fields or all.
+    Rows,
+}
+
+/// A table's form, and what its rows are to the dataset (read-10).
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The form.
+    pub form: Arc<Schema>,
+    /// To the schema in force.
+    pub now: Lens,
+    /// To every version of the schema, by id: what a ledger row says counts under its own.
+    pub all: HashMap<SchemaId, Lens>,
+}
+
+/// What a form means, for `Fold::transaction`: in the order of the transaction's `forms`.
+pub type Views = [View];
+
+/// A proposal, or keys that a truncate took away, and the partition it goes to.
+pub type Addressed = (usize, Record);
 
 impl Fold {
     /// Whether re-reading what was published is not finished yet (read-13).
@@ -57,8 +88,15 @@ impl Fold {
         self.lastpos.iter().any(|last| through < *last)
     }
 
-    /// Folds a transaction; returns what is to be published, in order.
-    pub fn transaction(&mut self, txn: &Transaction, now_ms: u64, stamp: Stamp) -> Vec<Addressed> {
+    /// Folds a transaction; returns what is to be published, in order. `views` belong to its forms. Fails at a
+    /// truncate that a person has to allow first (read-9).
+    pub fn transaction(
+        &mut self,
+        txn: &Transaction,
+        views: &Views,
+        now_ms: u64,
+        stamp: Stamp,
+    ) -> Result<Vec<Addressed>> {
         self.pass_copies(|copied| copied < Position::new(txn.commit, txn.first));
         // read-3: ledger rows of a transaction fold first.
         let ledger: HashMap<(CollectionNo, &Key), &LedgerEntry> = txn
@@ -74,29 +112,49 @@ impl Fold {
         }
         let last = last_images(txn);
         let mut proposals = Vec::new();
-        for (ordinal, change) in (txn.first..).zip(&txn.changes) {
+        let mut forms = txn.forms.iter().zip(views).peekable();
+        for (number, (ordinal, change)) in (txn.first..).zip(&txn.changes).enumerate() {
+            while let Some((form, view)) = forms.next_if(|(form, _)| form.from <= number) {
+                self.look(form.collection, view);
+            }
             let at = Position::new(txn.commit, ordinal);
-            let Some(image) = Image::of(change) else { continue };
-            let row = (image.collection, image.key);
+            if let Change::Truncate(collection) = change {
+                proposals.extend(self.truncated(*collection, at, txn, now_ms, stamp)?);
+                continue;
+            }
+            let Some(native) = Image::of(change) else { continue };
+            let row = (native.collection, native.key);
             let tag = ledger.get(&row);
             // read-1: beside a ledger row only the key's last image of the transaction counts …
             if tag.is_some() && last.get(&row) != Some(&ordinal) {
                 continue;
             }
-            // … and it is our own sink's if it is what the ledger row says.
-            if guard!("read-1", tag.is_some_and(|entry| entry.fp == image.fp)) {
+            // … and it is our own sink's if it is what the ledger row says, under the schema it says it in.
+            let view = self.views.get(&native.collection);
+            if guard!("read-1", tag.is_some_and(|entry| entry.fp == native.fp_under(view, entry.schema))) {
                 continue;
             }
+            let known = self.known.get(&(native.collection, native.key.clone()));
+            let told = native.op == Op::Read && known.is_some_and(|k| k.fp == native.fp_under(view, k.schema));
+            let new = known.is_none_or(|k| k.vv.is_empty() || k.fp == Fp::ABSENT);
+            let image = native.seen_through(view, new);
             // The sink put it into the log before it could know that the reader had told of it: the first copy
             // did, or an earlier change (who-5).
-            let told = image.op == Op::Read
-                && self.known.get(&(image.collection, image.key.clone())).is_some_and(|k| k.fp == image.fp);
             if guard!("sink-8-told", told) {
                 continue;
             }
             proposals.extend(self.local(&image, at, txn, now_ms, stamp));
         }
-        proposals
+        forms.for_each(|(form, view)| self.look(form.collection, view));
+        Ok(proposals)
+    }
+
+    /// From here on a table is of another form.
+    fn look(&mut self, collection: CollectionNo, view: &View) {
+        if let Some(schema) = self.schemas.get_mut(usize::from(collection)) {
+            *schema = view.now.to.clone();
+        }
+        self.views.insert(collection, view.clone());
     }
 
     /// Folds rows of a first copy, found at `at`; what the log has shown since is not published
@@ -109,11 +167,14 @@ impl Fold {
             if guard!("who-5", known.is_some_and(|k| k.pos > at || k.fp == row.fp)) {
                 continue;
             }
+            if self.truncates.passed(row.collection, at) {
+                continue;
+            }
             let image = Image {
                 collection: row.collection,
                 key: &row.key,
                 op: Op::Read,
-                value: Some(&row.row),
+                value: Some(row.row.clone()),
                 fp: row.fp,
                 before: None,
             };
@@ -134,7 +195,8 @@ impl Fold {
             self.moved.insert((collection, key.clone()));
             return;
         }
-        *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp: entry.fp, ts: entry.ts, pos: at };
+        let (base_seq, base_tomb, ts, schema) = (entry.seq, entry.tomb, entry.ts, entry.schema);
+        *known = Known { vv, base_seq, base_tomb, fp: entry.fp, schema, ts, pos: at };
         self.moved.insert((collection, key.clone()));
     }
 
@@ -157,7 +219,7 @@ impl Fold {
             return None;
         }
         // read-11: a row that was put aside here is deleted here; the dataset's record was never seen.
-        let away = self.filtered.get(usize::from(image.collection)).is_some_and(|filtered| *filtered)
+        let away = self.parts.get(usize::from(image.collection)).is_some_and(|part| *part == Some(Part::Rows))
             && self.known.get(&(image.collection, image.key.clone())).is_none_or(|k| k.fp == Fp::ABSENT);
         if guard!("read-11-delete", image.op == Op::Delete && away) {
             return None;
@@ -191,11 +253,11 @@ impl Fold {
         // The image before is the ancestor only if the dataset knows it: not what a first copy has
         // not reached yet, nor an edit that no log showed.
         let known = |before: &&Arc<Row>| schema.is_some_and(|s| Fp::of_row(s, before) == base.fp);
-        let before = image.before.filter(|before| !guard!("before-known", !known(before)));
+        let before = image.before.as_ref().filter(|before| !guard!("before-known", !known(before)));
         // read-11: an image that is not what the store holds was lifted from a part of the record.
-        let partial =
-            |value: &&Arc<Row>| value.is_partial() && schema.is_some_and(|s| Fp::of_row(s, value) != image.fp);
-        let fp = if image.value.filter(partial).is_some() { image.fp.of_part() } else { image.fp };
+        let lifted = |value: &&Arc<Row>| value.is_partial() && schema.is_some_and(|s| Fp::of_row(s, value) != image.fp);
+        let shown = self.parts.get(usize::from(image.collection)).is_some_and(|part| part.is_some());
+        let fp = if shown && image.value.as_ref().filter(lifted).is_some() { image.fp.of_part() } else { image.fp };
         let proposal = Proposal {
             stamp,
             key: image.key.clone(),
@@ -208,7 +270,7 @@ impl Fold {
             fp,
             fp_local: image.fp,
             schema: schema.map(|s| s.id).unwrap_or_default(),
-            value: image.value.cloned(),
+            value: image.value.clone(),
             before: before.cloned(),
             txn,
             src_pos: at,
@@ -217,10 +279,10 @@ impl Fold {
             ambiguous_base: false,
         };
         self.learn(image.collection, image.key, known_after(&proposal));
-        (partition, proposal)
+        (partition, Record::Proposal(Box::new(proposal)))
     }
 
-    fn learn(&mut self, collection: CollectionNo, key: &Key, known: Known) {
+    pub(super) fn learn(&mut self, collection: CollectionNo, key: &Key, known: Known) {
         self.known.insert((collection, key.clone()), known);
         self.moved.insert((collection, key.clone()));
     }
@@ -248,6 +310,7 @@ pub fn known_after(proposal: &Proposal) -> Known {
         base_seq: proposal.base_seq,
         base_tomb: proposal.base_tomb,
         fp: proposal.fp_local,
+        schema: proposal.schema,
         ts: proposal.ts,
         pos: proposal.src_pos,
     }
@@ -271,9 +334,9 @@ struct Image<'a> {
     collection: CollectionNo,
     key: &'a Key,
     op: Op,
-    value: Option<&'a Arc<Row>>,
+    value: Option<Arc<Row>>,
     fp: Fp,
-    before: Option<&'a Arc<Row>>,
+    before: Option<Arc<Row>>,
 }
 
 impl<'a> Image<'a> {
@@ -283,15 +346,35 @@ impl<'a> Image<'a> {
                 collection: *collection,
                 key,
                 op: if after.is_some() { Op::Put } else { Op::Delete },
-                value: after.as_ref(),
+                value: after.clone(),
                 fp: *fp,
-                before: before.as_ref(),
+                before: before.clone(),
             }),
             // sink-8: an edit no log showed is met here, in log order.
             Change::Observed { collection, key, image, fp } => {
-                Some(Image { collection: *collection, key, op: Op::Read, value: image.as_ref(), fp: *fp, before: None })
+                Some(Image { collection: *collection, key, op: Op::Read, value: image.clone(), fp: *fp, before: None })
             }
-            Change::Ledger { .. } => None,
+            Change::Ledger { .. } | Change::Truncate(_) | Change::Unreadable(_) => None,
         }
+    }
+
+    /// read-10: how the content looks under a version of the schema.
+    fn fp_under(&self, view: Option<&View>, schema: SchemaId) -> Fp {
+        match (&self.value, view.and_then(|view| view.all.get(&schema))) {
+            (Some(row), Some(lens)) if guard!("read-10", true) => lens.fp(row),
+            _ => self.fp,
+        }
+    }
+
+    /// The same as a row of the dataset. What the table has no column for is left as it was (value-2),
+    /// or null in a record that is `new`.
+    fn seen_through(self, view: Option<&View>, new: bool) -> Self {
+        let Some(view) = view else { return self };
+        let missing = if new { Value::Null } else { Value::Unchanged };
+        let lift = |row: Arc<Row>| Arc::new(view.now.lift(&row, &missing));
+        let fp = self.value.as_ref().map_or(Fp::ABSENT, |row| view.now.fp(row));
+        // An image before that lacks fields is not the whole of what was changed.
+        let before = self.before.filter(|_| !view.now.is_partial()).map(lift);
+        Image { value: self.value.map(lift), fp, before, ..self }
     }
 }

@@ -5,16 +5,20 @@
 
 pub mod copy;
 pub mod fold;
+pub mod forms;
+mod letters;
+pub mod truncate;
 
 use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
-    ActorId, Copying, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp,
-    Validity,
+    ActorId, Copying, DeadLetter, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema,
+    Stamp, Validity,
 };
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::Lineages;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
@@ -49,12 +53,16 @@ pub struct Capture {
     pub lanes: Vec<Lane>,
     /// The lane of a key.
     pub lane_of: LaneOf,
-    /// The schema of each collection.
+    /// The schema of each collection, as the platform was opened with it.
     pub schemas: Vec<Arc<Schema>>,
-    /// The collections of which the platform has some rows only (read-11).
-    pub filtered: Vec<bool>,
+    /// What the platform sees of each collection (read-11).
+    pub parts: Vec<Option<fold::Part>>,
+    /// The versions of these schemas.
+    pub lineages: Arc<dyn Lineages>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
+    /// How truncates are passed on.
+    pub truncate: truncate::Limit,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -69,6 +77,8 @@ pub struct Owned<'a> {
     newest: Newest,
     number: u64,
     copied: Vec<Copying>,
+    /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
+    letters: Vec<(Partition, DeadLetter)>,
     /// Everything up to here is folded.
     through: Position,
     /// What the newest checkpoint says.
@@ -146,12 +156,12 @@ impl Capture {
         });
         let mut folded = Folded::open(&*self.log, changes, from, validity).await?;
         let bid = Bid { at: changes, role, owner: stamp.owner, epoch: Some(stamp.epoch) };
-        let mut take = |delivered: &Delivered<Typed>| {
-            if let Some(Record::Proposal(proposal)) = delivered.payload.as_deref()
-                && proposal.dot.actor == self.me
-            {
+        let mut take = |delivered: &Delivered<Typed>| match delivered.payload.as_deref() {
+            Some(Record::Proposal(proposal)) if proposal.dot.actor == self.me => {
                 read_back(fold, lane, *collection, proposal);
             }
+            Some(Record::Truncate(truncate)) if truncate.dot.actor == self.me => fold.read_back(lane, truncate),
+            _ => {}
         };
         let won = claim(&*self.log, session, &mut folded, &bid, &mut take).await?;
         Ok(won.map(|_| Writer::shared(self.log.clone(), session.clone(), changes.clone(), &folded)))
@@ -165,7 +175,8 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
-            filtered: self.filtered.clone(),
+            parts: self.parts.clone(),
+            views: HashMap::new(),
             partition_of: self.lane_of.clone(),
             known: restored
                 .known
@@ -176,6 +187,7 @@ impl Capture {
             lastpos: mark.map_or_else(|| vec![Position::START; lanes], |m| m.lastpos.clone()),
             moved: Default::default(),
             published: Published::default(),
+            truncates: truncate::Truncates::new(self.truncate),
         }
     }
 
@@ -198,6 +210,7 @@ impl Capture {
             newest: restored.newest,
             number: mark.as_ref().map_or(0, |m| m.number),
             copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
+            letters: Vec::new(),
             through: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
@@ -268,25 +281,41 @@ impl Owned<'_> {
         }
     }
 
-    /// Folds what the source returned and publishes it; in flight when this returns.
-    pub fn publish(&mut self, batch: &ReadBatch) {
+    /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
+    pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
         let mut proposals = Vec::new();
         for transaction in &batch.transactions {
-            proposals.extend(self.fold.transaction(transaction, now_ms, self.stamp));
+            self.keep_unreadable(transaction);
+            let folded = match self.views(transaction).await {
+                Ok(views) => self.fold.transaction(transaction, &views, now_ms, self.stamp),
+                Err(error) => Err(error),
+            };
+            match folded {
+                Ok(folded) => proposals.extend(folded),
+                Err(stopped) => {
+                    // What stands before the place is not held up by it.
+                    self.send(proposals);
+                    for writer in &mut self.changes {
+                        writer.settle_all().await?;
+                    }
+                    return Err(stopped);
+                }
+            }
         }
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
         self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
         self.pass_copies();
         self.send(proposals);
+        Ok(())
     }
 
     fn send(&mut self, proposals: Vec<Addressed>) {
         let mut batches: Vec<Vec<_>> = self.changes.iter().map(|_| Vec::new()).collect();
-        for (lane, proposal) in proposals {
+        for (lane, record) in proposals {
             if let Some(batch) = batches.get_mut(lane) {
-                batch.push(message(Arc::new(Record::Proposal(Box::new(proposal)))));
+                batch.push(message(Arc::new(record)));
             }
         }
         self.changes.iter_mut().zip(batches).for_each(|(writer, batch)| writer.send(batch));
@@ -345,6 +374,7 @@ impl Owned<'_> {
                 writer.settle_all().await?;
             }
         }
+        self.send_letters().await?;
         let mut removals: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         let mut moved: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
         for (collection, key) in std::mem::take(&mut self.fold.moved) {

@@ -1,9 +1,11 @@
 //! What can be typed. Each verb's own arguments stand in the verb's file; a new verb is a file, a
 //! variant here and a line in `run`.
 
+#[cfg(feature = "postgres")]
+use super::bench;
 #[cfg(feature = "demo")]
 use super::demo;
-use super::{config, conflicts, doctor, remove, run, status, topics, validate};
+use super::{config, conflicts, dead, deletes, doctor, parked, pause, remove, run, status, topics, validate};
 use crate::runtime::telemetry::Format;
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -73,8 +75,25 @@ pub enum Verb {
     /// Look at conflicts and how they were settled
     #[command(subcommand)]
     Conflicts(conflicts::Verb),
+    /// Let a dataset or a collection wait
+    Pause(pause::Pause),
+    /// Let it go on
+    Resume(pause::Pause),
+    /// Confirm or refuse that many records were deleted at once
+    #[command(subcommand)]
+    Deletes(deletes::Verb),
+    /// Look at what could not be captured or applied, and take it up again or give it up
+    #[command(subcommand)]
+    Dead(dead::Verb),
+    /// Look at keys that wait, and why
+    #[command(subcommand)]
+    Parked(parked::Verb),
     /// Take out what driftless made on platforms; the data stays
     Remove(remove::Remove),
+    /// Measure the product on real servers
+    #[cfg(feature = "postgres")]
+    #[command(subcommand)]
+    Bench(bench::Verb),
     /// Work with the configuration
     #[command(subcommand)]
     Config(config::Verb),

@@ -5,7 +5,7 @@ use super::args::Common;
 use super::client::look;
 use super::exit::Exit;
 use super::output::{Output, table};
-use super::{Program, configuration};
+use super::{Program, configuration, of_dataset};
 use crate::config::Config;
 use crate::node::inspect::{self, ConflictInfo};
 use crate::runtime::error::{Code, Error, Result};
@@ -33,11 +33,7 @@ impl Verb {
         let config = configuration(common, program)?;
         match self {
             Verb::List { dataset } => {
-                if let Some(name) = dataset.as_deref().filter(|name| config.dataset(name).is_none()) {
-                    let text = format!("there is no dataset `{name}` in the configuration");
-                    return Err(Error::new(Code::ConfigMissing, text));
-                }
-                let found = find(&config, dataset.as_deref())?;
+                let found = find(&config, of_dataset(&config, dataset.as_deref())?)?;
                 let rows: Vec<[String; 5]> = found.iter().map(row).collect();
                 output.answer(&json!(found), &table(["ID", "KEY", "WINNER", "LOSER", "RULE"], &rows));
             }

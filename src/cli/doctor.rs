@@ -3,8 +3,9 @@
 use super::args::Common;
 use super::exit::Exit;
 use super::output::{Output, table};
-use super::{Program, configuration, runtime};
+use super::{Program, client, configuration, runtime};
 use crate::config::{Config, readiness};
+use crate::node::leftovers::{Leftover, list_leftovers};
 use crate::node::{dataset, log};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::error::{Code, Result};
@@ -30,7 +31,9 @@ struct Found {
 impl Doctor {
     pub(super) fn run(&self, common: &Common, program: Program<'_>, output: &mut Output<'_>) -> Result<Exit> {
         let config = configuration(common, program)?;
-        let found = runtime()?.block_on(look(&config));
+        let mut found = runtime()?.block_on(look(&config));
+        // A log that cannot be opened has been told of.
+        found.extend(leftovers(&config).unwrap_or_default());
         let healthy = !found.iter().any(|found| found.fatal);
         let rows: Vec<[String; 5]> = found.iter().map(row).collect();
         let mut text = table(["PLACE", "DATASET", "", "CODE", "FOUND"], &rows);
@@ -40,6 +43,26 @@ impl Doctor {
         output.answer(&json!({"healthy": healthy, "findings": found}), &text);
         Ok(if healthy { Exit::Done } else { Exit::Failed })
     }
+}
+
+/// verb-9: what is in the log and not in the configuration any more.
+fn leftovers(config: &Config) -> Result<Vec<Found>> {
+    let look =
+        client::look(
+            config,
+            "/api/v1/leftovers",
+            |log, clock| async move { list_leftovers(&log, clock, config).await },
+        );
+    let found = |Leftover { dataset, platforms, topics }: Leftover| {
+        let places = if platforms.is_empty() { "the log".into() } else { platforms.join(", ") };
+        let text = format!(
+            "not in the configuration any more, but driftless has {} topics of it and may have left ledger, triggers or \
+             markers on {places}: put its lines back for `driftless remove --dataset {dataset}`, then take them out again",
+            topics.len()
+        );
+        Found { place: places, dataset, code: "leftover".into(), fatal: false, text }
+    };
+    Ok(look?.into_iter().map(found).collect())
 }
 
 fn row(found: &Found) -> [String; 5] {
@@ -70,9 +93,10 @@ async fn look(config: &Config) -> Vec<Found> {
         Err(error) => note("log", "", error.code.as_str(), true, error.to_string()),
     }
     for configured in &config.datasets {
+        let members = dataset::members(config, configured).unwrap_or_default();
         for name in configured.platforms() {
             let Some(platform) = config.platforms.get(name) else { continue };
-            let scope = dataset::scope(configured, name);
+            let scope = dataset::known_scope(configured, name, &members).await;
             let checked = match platform.connector() {
                 Ok(connector) => connector.check(Some(&scope)).await,
                 Err(error) => Err(error),

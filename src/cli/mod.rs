@@ -2,14 +2,20 @@
 //! right number. A verb is one file with its arguments and its `run`.
 
 pub mod args;
+#[cfg(feature = "postgres")]
+pub mod bench;
 pub mod client;
 pub mod config;
 pub mod conflicts;
+pub mod dead;
+pub mod deletes;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
 pub mod exit;
 pub mod output;
+pub mod parked;
+pub mod pause;
 pub mod remove;
 pub mod run;
 pub mod status;
@@ -91,7 +97,14 @@ fn carry_out(args: &Args, program: Program<'_>, output: &mut Output<'_>) -> Resu
         Verb::Doctor(verb) => verb.run(common, program, output),
         Verb::Topics(verb) => verb.run(common, program, output),
         Verb::Conflicts(verb) => verb.run(common, program, output),
+        Verb::Pause(verb) => verb.run(common, program, output, true),
+        Verb::Resume(verb) => verb.run(common, program, output, false),
+        Verb::Deletes(verb) => verb.run(common, program, output),
+        Verb::Dead(verb) => verb.run(common, program, output),
+        Verb::Parked(verb) => verb.run(common, program, output),
         Verb::Remove(verb) => verb.run(common, program, output),
+        #[cfg(feature = "postgres")]
+        Verb::Bench(verb) => verb.run(common, program, output),
     }
 }
 
@@ -101,6 +114,20 @@ fn carry_out(args: &Args, program: Program<'_>, output: &mut Output<'_>) -> Resu
 /// If there are any.
 pub fn configuration(common: &Common, program: Program<'_>) -> Result<Config> {
     program.configuration(common).map_err(Error::from)
+}
+
+/// The dataset that was named, if it is in the configuration.
+///
+/// # Errors
+/// If it is not.
+pub fn of_dataset<'n>(config: &Config, name: Option<&'n str>) -> Result<Option<&'n str>> {
+    match name.filter(|name| config.dataset(name).is_none()) {
+        Some(name) => {
+            let text = format!("there is no dataset `{name}` in the configuration");
+            Err(Error::new(Code::ConfigMissing, text))
+        }
+        None => Ok(name),
+    }
 }
 
 /// The tasks of a verb run here.

@@ -2,13 +2,17 @@
 //! may be right and not yet complete (it names platforms defined elsewhere); that is told too, and is
 //! a failure only with `--ready`.
 
-use super::Program;
 use super::args::Common;
+use super::client::ask;
 use super::exit::Exit;
 use super::output::{Output, table};
+use super::{Program, tell};
 use crate::config::dataset::guarantee_name;
 use crate::config::{Config, Dataset, Problems, readiness};
+use crate::node::asks::{Meeting, Meetings};
+use crate::runtime::error::Result;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Check the configuration.
 #[derive(clap::Args, Debug)]
@@ -16,6 +20,10 @@ pub struct Validate {
     /// Also fail if `run` would refuse the configuration
     #[arg(long)]
     ready: bool,
+    /// Ask the running node, which has compared all platforms, what the first write would write
+    /// (`bootstrap: ask`)
+    #[arg(long)]
+    bootstrap: bool,
 }
 
 impl Validate {
@@ -28,6 +36,9 @@ impl Validate {
                 return Exit::Usage;
             }
         };
+        if self.bootstrap {
+            return meetings(&config, output).unwrap_or_else(|error| tell(&error, output));
+        }
         let refusals = readiness::check(&config).err();
         let ready = refusals.is_none();
         let problems = refusals.as_ref().map_or_else(Vec::new, listed);
@@ -49,6 +60,24 @@ impl Validate {
         }
         if self.ready && !ready { Exit::Usage } else { Exit::Done }
     }
+}
+
+/// What the first write would write, as the running node has counted it (who-4).
+fn meetings(config: &Config, output: &mut Output<'_>) -> Result<Exit> {
+    let found: BTreeMap<String, Meetings> = ask(config, "/api/v1/asks")?;
+    let row = |dataset: &String, (platform, met): (&String, &Meeting)| {
+        let counts = [met.same, met.missing, met.different].map(|count| count.to_string());
+        let [same, missing, different] = counts;
+        [dataset.clone(), platform.clone(), same, missing, different]
+    };
+    let rows: Vec<[String; 5]> =
+        found.iter().flat_map(|(name, platforms)| platforms.iter().map(move |met| row(name, met))).collect();
+    let text = match rows.is_empty() {
+        true => "no dataset waits for its first write\n".into(),
+        false => table(["DATASET", "PLATFORM", "SAME", "TO CREATE", "TO OVERWRITE"], &rows),
+    };
+    output.answer(&json!(found), &text);
+    Ok(Exit::Done)
 }
 
 fn listed(problems: &Problems) -> Vec<Value> {

@@ -6,13 +6,17 @@ use super::platform::Platform;
 use super::section::{Item, Section};
 use super::sync::{
     BATCH_SIZE_MAX, BOOTSTRAPS, Bootstrap, ConflictResolution, DIRECTIONS, Defaults, Direction, MODES, Mode,
-    ON_LOCAL_EDITS, OnLocalEdit, RESOLUTIONS, Schedule, schedule,
+    ON_LOCAL_EDITS, OnLocalEdit, RESOLUTIONS, SCHEMA_CHANGES, Schedule, SchemaChanges, TRUNCATES, Truncate, schedule,
 };
 use super::tree::Content;
 use crate::connectors::contract::Guarantee;
 use crate::govern::Labels;
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// Seconds a refused version stays parked, if nothing is said, and at most.
+const DEAD_AFTER_S: u32 = 900;
+const DEAD_AFTER_S_MAX: u32 = 7 * 24 * 3600;
 
 /// A dataset.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -38,8 +42,12 @@ pub struct Dataset {
     pub direction: Direction,
     /// What happens to data that is there already (who-4).
     pub bootstrap: Bootstrap,
+    /// What happens when a captured table changes (read-10).
+    pub schema_changes: SchemaChanges,
     /// What happens to edits where nobody may write (who-2).
     pub on_local_edit: OnLocalEdit,
+    /// What happens to a truncate of more than a few records (read-9).
+    pub truncate: Truncate,
     /// The least guarantee its platforms must reach, or `exclusive` (who-3); `None`: what each reaches.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "guarantee_shown")]
     pub guarantee: Option<Guarantee>,
@@ -49,6 +57,8 @@ pub struct Dataset {
     pub partitions: u32,
     /// Rows in a batch at most.
     pub batch_size: u32,
+    /// Seconds a refused version stays parked before it becomes a dead letter.
+    pub dead_after_s: u32,
     /// Its governance labels.
     #[serde(flatten)]
     pub labels: Labels,
@@ -133,10 +143,13 @@ impl Dataset {
             direction: section.or("direction", Direction::default(), |item| item.choice(&DIRECTIONS)),
             bootstrap: section.or("bootstrap", Bootstrap::default(), |item| item.choice(&BOOTSTRAPS)),
             on_local_edit: section.or("on-local-edit", OnLocalEdit::default(), |item| item.choice(&ON_LOCAL_EDITS)),
+            truncate: section.or("truncate", Truncate::default(), |item| item.choice(&TRUNCATES)),
+            schema_changes: section.or("schema-changes", SchemaChanges::default(), |item| item.choice(&SCHEMA_CHANGES)),
             guarantee: section.item("guarantee").and_then(|item| item.choice(&GUARANTEES)),
             priority,
             partitions: section.or("partitions", 6, |item| item.number(1, 10_000)),
             batch_size: section.or("batch-size", defaults.batch_size, |item| item.number(1, BATCH_SIZE_MAX)),
+            dead_after_s: section.or("dead-after-s", DEAD_AFTER_S, |item| item.number(0, DEAD_AFTER_S_MAX)),
             labels: section.labels(),
             collections: collections.unwrap_or_else(|| name.iter().map(|name| Collection::only(name)).collect()),
             name: name.unwrap_or_default(),

@@ -27,7 +27,7 @@ pub use errors::{At, Problem, Problems};
 pub use load::{Machine, Surroundings};
 pub use log::{Log, LogPlace};
 pub use platform::{Access, Connectors, Platform};
-pub use sync::{Bootstrap, ConflictResolution, Direction, Mode, OnLocalEdit, Schedule};
+pub use sync::{Bootstrap, ConflictResolution, Direction, Mode, OnLocalEdit, Schedule, SchemaChanges, Truncate};
 
 use crate::govern::{self, Party, Policy};
 use crate::runtime::error::Code;

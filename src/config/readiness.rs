@@ -5,7 +5,7 @@
 use super::Config;
 use super::dataset::Dataset;
 use super::errors::{At, Problems, Sink, suggestion};
-use super::sync::{Bootstrap, ConflictResolution, Direction, Mode, OnLocalEdit};
+use super::sync::{ConflictResolution, Direction, Mode, OnLocalEdit};
 use crate::runtime::error::Code;
 
 /// Checks that the configuration can be run.
@@ -61,9 +61,6 @@ fn not_yet(dataset: &Dataset, sink: &Sink) {
         ConflictResolution::LastWriteWins => {}
         ConflictResolution::Merge => refuse("conflict-resolution", "the policy `merge`", "use `last-write-wins`"),
         ConflictResolution::Custom => refuse("conflict-resolution", "the policy `custom`", "use `last-write-wins`"),
-    }
-    if dataset.bootstrap == Bootstrap::Ask {
-        refuse("bootstrap", "`bootstrap: ask`", "use `source-wins` or `latest-wins`");
     }
     if dataset.on_local_edit == OnLocalEdit::Restore && dataset.direction == Direction::OneWay {
         refuse("on-local-edit", "`on-local-edit: restore`", "use `park`");

@@ -85,6 +85,33 @@ pub enum OnLocalEdit {
 pub(super) const ON_LOCAL_EDITS: [(&str, OnLocalEdit); 2] =
     [("park", OnLocalEdit::Park), ("restore", OnLocalEdit::Restore)];
 
+/// What happens to a truncate of more than a few records where others write too (read-9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truncate {
+    /// The platform's reader stops there until a person has decided.
+    #[default]
+    Stop,
+    /// What the source had is deleted everywhere.
+    Propagate,
+}
+
+pub(super) const TRUNCATES: [(&str, Truncate); 2] = [("stop", Truncate::Stop), ("propagate", Truncate::Propagate)];
+
+/// What happens when a table that is captured gets another form (read-10).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SchemaChanges {
+    /// New, wider and dropped columns change the dataset.
+    #[default]
+    Evolve,
+    /// The reader stops there.
+    Stop,
+}
+
+pub(super) const SCHEMA_CHANGES: [(&str, SchemaChanges); 2] =
+    [("evolve", SchemaChanges::Evolve), ("stop", SchemaChanges::Stop)];
+
 /// A schedule in cron's notation, five fields or six with seconds.
 #[derive(Clone)]
 pub struct Schedule {

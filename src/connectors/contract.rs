@@ -10,35 +10,21 @@
 //!
 //! Every call works on batches; waiting calls are cancel-safe.
 
-pub use crate::event::Landed;
-use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, Token};
-use crate::runtime::error::Result;
-use async_trait::async_trait;
-use std::sync::Arc;
-
-mod abilities;
 mod exclusive;
-pub use abilities::{Abilities, Capture, Descriptor, Guarantee};
+mod told;
+
+pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
+pub use crate::event::Landed;
+pub use crate::event::lineage::Form;
+use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Token};
+use crate::runtime::error::{Code, Error, Result};
+use async_trait::async_trait;
 pub use exclusive::{Exclusive, ExclusiveWriter};
+use std::sync::Arc;
+pub use told::{BatchLimit, Finding, Unreadable};
 
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;
-
-/// How much to return at most; at least one item is always returned, however large (field: a limit
-/// must never block progress).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BatchLimit {
-    /// Rows or changes.
-    pub rows_max: usize,
-    /// Bytes, as far as the connector can tell.
-    pub bytes_max: usize,
-}
-
-impl Default for BatchLimit {
-    fn default() -> Self {
-        BatchLimit { rows_max: 1000, bytes_max: 4 << 20 }
-    }
-}
 
 /// A committed row change, in the order of the log.
 #[derive(Clone, PartialEq, Debug)]
@@ -65,6 +51,8 @@ pub enum Change {
         /// The row; `None` if it was removed.
         entry: Option<LedgerEntry>,
     },
+    /// All rows of a collection are gone at once (read-9).
+    Truncate(CollectionNo),
     /// An edit no log showed, put into the log by the sink (sink-8).
     Observed {
         /// Its collection.
@@ -76,6 +64,8 @@ pub enum Change {
         /// Fingerprint of it.
         fp: Fp,
     },
+    /// A change that cannot be told exactly: not published, kept as a dead letter (P8).
+    Unreadable(Box<Unreadable>),
 }
 
 /// A committed transaction, whole.
@@ -89,6 +79,8 @@ pub struct Transaction {
     pub first: u64,
     /// Its changes in order.
     pub changes: Vec<Change>,
+    /// Forms that tables took in it, or had before they were met, in order.
+    pub forms: Vec<Form>,
 }
 
 /// What a reader found.
@@ -134,6 +126,11 @@ pub trait Snapshot: Send {
 
     /// The next rows, in an order that can be resumed; `None` when there are no more.
     async fn next(&mut self, limit: BatchLimit) -> Result<Option<Vec<Copied>>>;
+
+    /// Rows that stood among those returned last and cannot be told exactly (P8).
+    fn unreadable(&mut self) -> Vec<Unreadable> {
+        Vec::new()
+    }
 }
 
 /// What stands in a LOG store for a key, under its lock.
@@ -141,6 +138,8 @@ pub trait Snapshot: Send {
 pub enum Seen {
     /// Locked by somebody else; not waited for (sink-2).
     Busy,
+    /// Content that cannot be told exactly, and why: it must not be overwritten (P8).
+    Unreadable(String),
     /// The content and its ledger row.
     Row {
         /// Fingerprint of the content under the ledger's schema, `Fp::ABSENT` if there is none.
@@ -197,6 +196,18 @@ pub trait Rows: Send {
     /// why this store can never hold it exactly (P8).
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp>;
 
+    /// The versions of the collection's schema in order, the newest last (read-10): versions and ledger
+    /// rows may be of any of them. The platform is made able to hold the newest, as far as `add` names
+    /// the fields it may be given; else `column_missing` with what to do. Columns that a version's schema
+    /// does not have stay as they are when it is written.
+    async fn know(&mut self, _collection: CollectionNo, versions: &[Arc<Schema>], _add: &[Arc<str>]) -> Result<()> {
+        if versions.len() < 2 {
+            return Ok(());
+        }
+        let text = "the schema of the dataset has changed, and this platform's connector cannot follow yet";
+        Err(Error::new(Code::SchemaUnsupported, text))
+    }
+
     /// Ledger rows without any lock (sink-1), in the order of `keys`.
     async fn ledger(&mut self, collection: CollectionNo, keys: &[Key]) -> Result<Vec<Option<LedgerEntry>>>;
 
@@ -209,6 +220,19 @@ pub trait Rows: Send {
 pub trait Locked: Send {
     /// What stands there for the key at `index` of `keys`.
     fn seen(&self, index: usize) -> Seen;
+
+    /// The fingerprint of the content at `index` under one of the schemas that `know` told of (read-10).
+    fn seen_as(&self, index: usize, _schema: SchemaId) -> Fp {
+        match self.seen(index) {
+            Seen::Row { fp, .. } => fp,
+            Seen::Busy | Seen::Unreadable(_) => Fp::ABSENT,
+        }
+    }
+
+    /// Whether columns of a schema were dropped here, so that fingerprints under it cannot be made again.
+    fn has_lost(&self, _schema: SchemaId) -> bool {
+        false
+    }
 
     /// The position behind the store's newest committed change, as its reader will report it; a
     /// reader that has passed it has seen everything these locks show.
@@ -348,8 +372,7 @@ pub trait Store: Send + Sync {
     /// The store's clock in milliseconds since 1970, or the machine's.
     fn now_ms(&self) -> u64;
 
-    /// An error if the store looks as if it were not there: a missing marker, an unmounted folder
-    /// (agent-7).
+    /// An error if the store looks as if it were not there: a missing marker, an unmounted folder (agent-7).
     async fn present(&self) -> Result<()>;
 }
 
@@ -400,17 +423,6 @@ pub struct Place {
     pub partitions: u32,
 }
 
-/// Something `doctor` noticed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    /// The error code it would become, or a short name.
-    pub code: &'static str,
-    /// Whether it stops the work.
-    pub fatal: bool,
-    /// What was found and what to do.
-    pub text: String,
-}
-
 /// A configured platform.
 #[async_trait]
 pub trait Connector: Send + Sync {
@@ -420,8 +432,7 @@ pub trait Connector: Send + Sync {
     /// The schema of a collection as the platform has it; `None` if it is not there (yet).
     async fn schema(&self, place: &Place) -> Result<Option<Schema>>;
 
-    /// Prepares what capture and apply need (ledger, triggers, marker) and opens both directions.
-    /// Idempotent.
+    /// Prepares what capture and apply need (ledger, triggers, marker) and opens both directions. Idempotent.
     async fn open(&self, scope: &Scope) -> Result<Opened>;
 
     /// Opens a platform of which the log already knows something: what proves that its data are there

@@ -1,5 +1,6 @@
 //! Platforms: files are the contract, folders are the implementations.
 
+mod abilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod contract;

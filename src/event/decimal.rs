@@ -1,6 +1,7 @@
 //! Decimal numbers of any precision, with NaN and the infinities, exact.
 
 use bigdecimal::{BigDecimal, ParseBigDecimalError};
+use smallvec::SmallVec;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -36,7 +37,7 @@ impl Decimal {
     #[must_use]
     pub fn canonical(&self) -> String {
         match self {
-            Decimal::Finite(n) if let Some(text) = print_short(n) => text,
+            Decimal::Finite(n) if let Some(text) = print_short(n) => text.iter().map(|b| char::from(*b)).collect(),
             Decimal::Finite(n) if n.fractional_digit_count().unsigned_abs() <= ZEROS_MAX => n.to_plain_string(),
             Decimal::Finite(n) => {
                 let (digits, scale) = n.as_bigint_and_scale();
@@ -48,6 +49,31 @@ impl Decimal {
         }
     }
 }
+
+impl Decimal {
+    /// `number / 10^scale`.
+    #[must_use]
+    pub fn short(mut number: i64, mut scale: i64) -> Self {
+        while number != 0 && number % 10 == 0 {
+            number /= 10;
+            scale -= 1;
+        }
+        let scale = if number == 0 { 0 } else { scale };
+        Decimal::Finite(Box::new(BigDecimal::new(number.into(), scale)))
+    }
+
+    /// `canonical`, in a buffer that needs no memory of its own for an ordinary number.
+    #[must_use]
+    pub fn canonical_bytes(&self) -> Printed {
+        match self {
+            Decimal::Finite(n) if let Some(text) = print_short(n) => text,
+            other => Printed::from_slice(other.canonical().as_bytes()),
+        }
+    }
+}
+
+/// Room for the text of an ordinary number.
+pub type Printed = SmallVec<[u8; 48]>;
 
 /// Numbers without trailing zeros are equal if digits and scale are; the library's comparison would
 /// write out the zeros of a huge exponent.
@@ -107,32 +133,28 @@ fn parse_short(text: &str) -> Option<Decimal> {
             _ => return None,
         }
     }
-    while number != 0 && number % 10 == 0 {
-        number /= 10;
-        scale -= 1;
-    }
-    let (number, scale) = if number == 0 { (0, 0) } else { (number, scale) };
     let number = if negative { -number } else { number };
-    any.then(|| Decimal::Finite(Box::new(BigDecimal::new(number.into(), scale))))
+    any.then(|| Decimal::short(number, scale))
 }
 
 /// Writes what `parse_short` reads.
-fn print_short(number: &BigDecimal) -> Option<String> {
+fn print_short(number: &BigDecimal) -> Option<Printed> {
     let (digits, scale) = number.as_bigint_and_scale();
     let digits = i64::try_from(&*digits).ok()?;
     let scale = usize::try_from(scale).ok().filter(|&scale| scale <= SHORT_DIGITS_MAX)?;
-    let text = digits.unsigned_abs().to_string();
-    let mut out = String::with_capacity(text.len().max(scale) + 3);
+    // The last digit first; at least one stands before the point.
+    let (mut rest, mut out) = (digits.unsigned_abs(), Printed::new());
+    while rest > 0 || out.len() <= scale + usize::from(scale > 0) {
+        if scale > 0 && out.len() == scale {
+            out.push(b'.');
+        }
+        out.push(b'0' + u8::try_from(rest % 10).unwrap_or_default());
+        rest /= 10;
+    }
     if digits < 0 {
-        out.push('-');
+        out.push(b'-');
     }
-    let whole = text.len().saturating_sub(scale);
-    out.push_str(if whole == 0 { "0" } else { text.get(..whole)? });
-    if scale > 0 {
-        out.push('.');
-        (text.len()..scale).for_each(|_| out.push('0'));
-        out.push_str(text.get(whole..)?);
-    }
+    out.reverse();
     Some(out)
 }
 

@@ -160,7 +160,7 @@ fn feed(out: &mut Vec<u8>, ty: Option<&Type>, value: &Value) {
         Value::Int(i) => tagged(out, 3, &i.to_be_bytes()),
         Value::Float32(x) => tagged(out, 4, &one_nan(f64::from(*x)).to_be_bytes()),
         Value::Float64(x) => tagged(out, 4, &one_nan(*x).to_be_bytes()),
-        Value::Decimal(d) => counted(out, 5, Decimal::canonical(d).as_bytes()),
+        Value::Decimal(d) => counted(out, 5, &Decimal::canonical_bytes(d)),
         Value::Text(t) => counted(out, 6, t.as_bytes()),
         Value::Bytes(b) => counted(out, 7, b),
         Value::Uuid(u) => tagged(out, 8, u),

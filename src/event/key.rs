@@ -8,6 +8,7 @@ use super::schema::Schema;
 use super::value::Value;
 use crate::runtime::error::{Code, Error, Result};
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::fmt;
 
 /// How long a key may be.
@@ -27,6 +28,10 @@ impl Key {
     /// The key of these values, given in key order. Null, unchanged and values of another type are
     /// refused; `-0` is `0` and there is one NaN, so that equal keys are equal bytes (topic-4).
     pub fn encode(values: &[Value], schema: &Schema) -> Result<Key> {
+        Key::of_values(values.iter(), schema)
+    }
+
+    fn of_values<'v>(values: impl ExactSizeIterator<Item = &'v Value>, schema: &Schema) -> Result<Key> {
         let bytes = avro::encode_key(schema, values)?;
         if bytes.len() > KEY_BYTES_MAX {
             let problem = format!("the key has {} bytes, a key may have {KEY_BYTES_MAX}; shorten it", bytes.len());
@@ -36,13 +41,14 @@ impl Key {
             let problem = "the collection has no key fields, or empty ones; every record needs a key of its own";
             return Err(Error::new(Code::ValueRefused, problem).at("collection", &schema.name));
         }
-        Ok(Key(bytes.into()))
+        // Exactly as long as it is: keys are kept and counted.
+        Ok(Key(bytes.into_boxed_slice().into()))
     }
 
     /// The key of a row.
     pub fn of_row(row: &Row, schema: &Schema) -> Result<Key> {
-        let values: Vec<Value> = schema.key.iter().filter_map(|&index| row.get(index).cloned()).collect();
-        Key::encode(&values, schema)
+        let values: SmallVec<[&Value; 4]> = schema.key.iter().filter_map(|&index| row.get(index)).collect();
+        Key::of_values(values.iter().copied(), schema)
     }
 
     /// The values of this key, in key order.

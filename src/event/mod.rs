@@ -7,6 +7,8 @@ pub mod value;
 pub mod row;
 pub mod schema;
 
+pub mod lineage;
+
 pub mod key;
 
 pub mod json;
@@ -19,20 +21,25 @@ pub mod version;
 pub mod ledger;
 pub mod part;
 pub mod record;
+pub mod truncate;
+
+pub mod dead;
 
 pub mod avro;
 
+pub use dead::{DeadLetter, Fate, Stage};
 pub use fingerprint::Fp;
 pub use key::Key;
 pub use ledger::{Intent, Landed, LedgerEntry, Token};
-pub use position::Position;
+pub use position::{Copying, Link, Position, Txn};
 pub use record::{
-    Ack, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Copying, Join, Known,
-    KnownRecord, LedgerRecord, Link, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side,
-    Stamp, StateRecord, Txn, Validity,
+    Ack, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Join, Known, KnownRecord,
+    LedgerRecord, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side, Stamp, StateRecord,
+    Validity,
 };
 pub use row::Row;
 pub use schema::{Field, Schema, SchemaId, Type};
+pub use truncate::{Gone, Truncate};
 pub use value::{Text, Value};
 pub use version::{ActorId, Ctr, Dot, Epoch, Hlc, Order, PlatformNo, Seq, Vv};
 

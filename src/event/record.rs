@@ -4,9 +4,10 @@ use super::Offset;
 use super::fingerprint::Fp;
 use super::key::Key;
 use super::ledger::LedgerEntry;
-use super::position::Position;
+use super::position::{Copying, Link, Position, Txn};
 use super::row::Row;
 use super::schema::{Schema, SchemaId};
+use super::truncate::Truncate;
 use super::version::{ActorId, Ctr, Dot, Epoch, Hlc, PlatformNo, Seq, Vv};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -50,15 +51,6 @@ pub enum Op {
     Delete,
     /// Found there: a copy (who-4), a repair (verb-3), an edit no log showed (sink-8).
     Read,
-}
-
-/// A change's place in its source transaction (read-4).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Txn {
-    /// The transaction's id at the source.
-    pub id: u64,
-    /// Number of the change in it, from 0.
-    pub idx: u32,
 }
 
 /// What a platform says happened to a record: in `.changes`.
@@ -284,8 +276,10 @@ pub struct Known {
     pub base_seq: Seq,
     /// Whether that was a deletion.
     pub base_tomb: bool,
-    /// How the row looks.
+    /// How the row looks, under `schema`.
     pub fp: Fp,
+    /// The schema in force there (read-10).
+    pub schema: SchemaId,
     /// Its time.
     pub ts: Hlc,
     /// Where in the log this became so.
@@ -322,18 +316,6 @@ pub struct ReaderMark {
     pub copied: Vec<Copying>,
 }
 
-/// How far the first copy of a collection is (who-6).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Copying {
-    /// Not begun.
-    #[default]
-    Todo,
-    /// Everything up to this key is published.
-    Through(Key),
-    /// Finished.
-    Done,
-}
-
 /// An agent's ledger entry, in L (agent: `record`).
 #[derive(Clone, PartialEq, Debug)]
 pub struct LedgerRecord {
@@ -347,17 +329,6 @@ pub struct LedgerRecord {
     pub entry: LedgerEntry,
     /// The oldest canonical record not settled, and the link before it (agent-10, claim-1).
     pub canon: Link,
-}
-
-/// A place in D: the next offset to read, and the last valid version before it (claim-1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Link {
-    /// The next offset to read.
-    pub offset: Offset,
-    /// The last valid sequence number before it.
-    pub seq: Seq,
-    /// Its id.
-    pub id: u64,
 }
 
 /// An agent's mark, in L.
@@ -427,6 +398,8 @@ pub enum Record {
     Proposal(Box<Proposal>),
     /// C: what is asked of the resolver.
     Control(Box<ControlInput>),
+    /// C: what a source's truncate took away.
+    Truncate(Box<Truncate>),
     /// D: what the dataset is.
     Canonical(Arc<Canonical>),
     /// S: the head of a key.
@@ -443,4 +416,6 @@ pub enum Record {
     AgentMark(Box<AgentMark>),
     /// conflicts: the version that settled a conflict.
     Conflict(Arc<Canonical>),
+    /// dead: what could not be captured or applied.
+    Dead(Box<super::dead::DeadLetter>),
 }

@@ -13,6 +13,12 @@ impl Row {
         self.0.get(index)
     }
 
+    /// About how large it is in bytes: its values as they are, without names and lengths.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.iter().map(Value::size).sum()
+    }
+
     /// Whether a field is missing because the image did not carry it (value-2).
     #[must_use]
     pub fn is_partial(&self) -> bool {

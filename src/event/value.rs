@@ -105,6 +105,22 @@ pub enum Value {
 }
 
 impl Value {
+    /// About how large it is in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Value::Null | Value::Unchanged => 0,
+            Value::Bool(_) => 1,
+            Value::Float32(_) | Value::Date(_) => 4,
+            Value::Int(_) | Value::Float64(_) | Value::Time(_) | Value::Timestamp(_) => 8,
+            Value::TimeTz(..) => 12,
+            Value::Decimal(_) | Value::Uuid(_) | Value::Interval(_) => 16,
+            Value::Text(text) | Value::Json(text) => text.as_bytes().len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Array(values) | Value::Record(values) => values.iter().map(Value::size).sum(),
+        }
+    }
+
     /// Text from a string.
     #[must_use]
     pub fn text(text: &str) -> Self {

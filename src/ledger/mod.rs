@@ -2,6 +2,7 @@
 //! Pure. An entry lies beside the row in the store (LOG), or in `.ledger.<platform>` (HINT).
 
 pub mod classify;
+pub mod order;
 pub mod pending;
 
 use crate::event::{Canonical, Fp, Intent, LedgerEntry, Token};

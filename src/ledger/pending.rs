@@ -17,8 +17,42 @@ pub enum Why {
         /// A position behind everything the store had committed when it was seen.
         at: Position,
     },
-    /// The store refuses it.
-    Parked(String),
+    /// It cannot go in.
+    Parked(Park),
+}
+
+/// Why a key is put aside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Park {
+    /// The error's code.
+    pub code: &'static str,
+    /// The reason, for people.
+    pub why: String,
+    /// Content stands there that must not be overwritten: it waits for a person, however long.
+    pub lasting: bool,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// When it is tried again.
+    pub again_ms: u64,
+}
+
+/// The first and the longest pause between two tries of a parked key, in milliseconds.
+const AGAIN_MS: (u64, u64) = (1_000, 60_000);
+
+impl Park {
+    /// Put aside now.
+    #[must_use]
+    pub fn new(code: &'static str, why: impl Into<String>, lasting: bool, now_ms: u64) -> Self {
+        Park { code, why: why.into(), lasting, since_ms: now_ms, again_ms: now_ms + AGAIN_MS.0 }
+    }
+
+    /// Put aside again: the pauses double.
+    #[must_use]
+    pub fn again(self, before: &Park) -> Self {
+        let lasts_ms = self.since_ms.saturating_sub(before.since_ms);
+        let again_ms = self.since_ms + lasts_ms.clamp(AGAIN_MS.0, AGAIN_MS.1);
+        Park { since_ms: before.since_ms, again_ms, ..self }
+    }
 }
 
 struct Waiting {
@@ -57,6 +91,7 @@ impl Pending {
         // the reader for ever.
         let why = match (why, before.as_ref().map(|w| &w.why)) {
             (Why::Dirty { seen, .. }, Some(first @ Why::Dirty { seen: same, .. })) if seen == *same => first.clone(),
+            (Why::Parked(park), Some(Why::Parked(before))) => Why::Parked(park.again(before)),
             (why, _) => why,
         };
         let known = before.is_some_and(|w| matches!(w.why, Why::Dirty { .. }) && !w.new_dirty);
@@ -131,24 +166,69 @@ impl Pending {
         self.waiting.get(key).map(|w| &w.version)
     }
 
-    /// The versions to try again: all that wait but those the store refuses.
+    /// The versions to try again: all that wait, parked ones when it is time.
     #[must_use]
-    pub fn versions(&self) -> Vec<Arc<Canonical>> {
-        let open = self.waiting.values().filter(|w| !matches!(w.why, Why::Parked(_)));
-        open.map(|w| w.version.clone()).collect()
+    pub fn versions(&self, now_ms: u64) -> Vec<Arc<Canonical>> {
+        let due = |w: &&Waiting| w.parked().is_none_or(|park| park.again_ms <= now_ms);
+        self.waiting.values().filter(due).map(|w| w.version.clone()).collect()
     }
 
-    /// The keys the store refuses and why, in words.
+    /// Whether some wait that are not parked.
     #[must_use]
-    pub fn told(&self) -> Vec<(String, String)> {
-        self.parked().map(|(version, why)| (format!("{:?}", version.key), why.to_owned())).collect()
+    pub fn any_open(&self) -> bool {
+        self.waiting.values().any(|w| w.parked().is_none())
     }
 
-    /// The versions the store refuses, and why.
-    pub fn parked(&self) -> impl Iterator<Item = (&Arc<Canonical>, &str)> {
-        self.waiting.values().filter_map(|w| match &w.why {
-            Why::Parked(why) => Some((&w.version, why.as_str())),
+    /// When the next parked version is tried again.
+    #[must_use]
+    pub fn again_ms(&self) -> u64 {
+        self.parked().map(|(_, park)| park.again_ms).min().unwrap_or(u64::MAX)
+    }
+
+    /// All parked versions are to be tried at once.
+    pub fn hurry(&mut self) {
+        self.waiting.values_mut().for_each(|w| {
+            if let Why::Parked(park) = &mut w.why {
+                park.again_ms = 0;
+            }
+        });
+    }
+
+    /// The versions parked since before `since_ms` that do not wait for a person, with their places in D.
+    #[must_use]
+    pub fn expired(&self, since_ms: u64) -> Vec<(Arc<Canonical>, Offset, Park)> {
+        let expired = |w: &Waiting| {
+            let park = w.parked().filter(|park| !park.lasting && park.since_ms < since_ms)?;
+            Some((w.version.clone(), w.offset, park.clone()))
+        };
+        self.waiting.values().filter_map(expired).collect()
+    }
+
+    /// The parked versions, and why.
+    pub fn parked(&self) -> impl Iterator<Item = (&Arc<Canonical>, &Park)> {
+        self.waiting.values().filter_map(|w| Some((&w.version, w.parked()?)))
+    }
+}
+
+impl Waiting {
+    fn parked(&self) -> Option<&Park> {
+        match &self.why {
+            Why::Parked(park) => Some(park),
             Why::Busy | Why::Dirty { .. } => None,
-        })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parked_key_is_tried_again_with_doubling_pauses_up_to_a_minute() {
+        let first = Park::new("value_refused", "why", false, 10_000);
+        assert_eq!(first.again_ms, 11_000);
+        let later = |at_ms| Park::new("value_refused", "why", false, at_ms).again(&first);
+        assert_eq!((later(11_000).again_ms, later(13_000).again_ms), (12_000, 16_000));
+        assert_eq!((later(500_000).again_ms, later(500_000).since_ms), (560_000, 10_000));
     }
 }

@@ -2,14 +2,18 @@
 //! far it is, and what is wrong. A loop that stopped for good stays on the board with its error and
 //! what to do about it; the others work on.
 
+use super::asks::Meetings;
+use crate::ledger::order::Order;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
+use crate::runtime::orders::Orders;
 use crate::runtime::progress::{Counts, Parked, Progress};
 use crate::topic::{Log, Partition, Typed};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// A loop that is behind and has not moved for so long is a finding.
 const STALLED_MS: u64 = 60_000;
@@ -50,6 +54,8 @@ pub enum State {
     Blocked(Trouble),
     /// It stopped until a person acts.
     Halted(Trouble),
+    /// A person wants it to wait.
+    Paused,
     /// It did what it had to.
     Done,
 }
@@ -90,7 +96,10 @@ pub struct Post {
     pub input: Option<Partition>,
     /// How far it is.
     pub progress: Arc<Progress>,
+    /// What people ask of it.
+    pub orders: Arc<Orders<Order>>,
     pub(super) state: Mutex<State>,
+    pub(super) wake: Notify,
 }
 
 impl Post {
@@ -98,7 +107,8 @@ impl Post {
     #[must_use]
     pub fn new(dataset: &Arc<str>, platform: &Arc<str>, work: Work) -> Self {
         let (dataset, platform) = (dataset.clone(), platform.clone());
-        Post { dataset, platform, work, input: None, progress: Arc::default(), state: Mutex::new(State::Running) }
+        let (progress, orders, state) = (Arc::default(), Arc::default(), Mutex::new(State::Running));
+        Post { dataset, platform, work, input: None, progress, orders, state, wake: Notify::new() }
     }
 
     /// It is about to try.
@@ -109,6 +119,23 @@ impl Post {
     /// It is finished.
     pub fn done(&self) {
         *self.state.lock() = State::Done;
+    }
+
+    /// It is so.
+    pub(super) fn set(&self, state: State) {
+        *self.state.lock() = state;
+    }
+
+    /// If it stopped for good, it is to begin anew.
+    pub(super) fn wake(&self) {
+        if matches!(self.state(), State::Halted(_)) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Returns when it is to begin anew. Cancel-safe.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
     }
 
     /// It failed.
@@ -154,8 +181,13 @@ pub struct DatasetReport {
     pub settled: u64,
     /// Conflicts among them.
     pub conflicts: u64,
+    /// Loops that wait because a person said so.
+    pub paused: usize,
     /// By platform.
     pub platforms: BTreeMap<String, PlatformReport>,
+    /// What would be written at the first write, which waits for an answer (who-4).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Meetings>,
     /// What people should know.
     pub findings: Vec<String>,
     /// Loops that do not run.
@@ -217,7 +249,9 @@ impl Board {
             };
             let dataset = report.datasets.entry(post.dataset.to_string()).or_default();
             let state = post.state();
-            if !matches!(state, State::Running | State::Done) {
+            if state == State::Paused {
+                dataset.paused += 1;
+            } else if !matches!(state, State::Running | State::Done) {
                 report.healthy = false;
                 dataset.troubles.push(LoopReport {
                     platform: post.platform.clone(),
@@ -266,6 +300,9 @@ fn finding(post: &Post, counts: &Counts, lag: u64, now_ms: u64) -> Option<String
     if counts.held_since_ms > 0 && waits_ms > HELD_MS {
         let text = "versions wait because the platform holds something nobody has told of yet";
         return Some(format!("{platform}: {} {text}, for {} s{}", counts.held, waits_ms / 1000, place()));
+    }
+    if post.state() == State::Paused {
+        return None;
     }
     let still_ms = now_ms.saturating_sub(counts.moved_ms);
     (lag > 0 && counts.moved_ms > 0 && still_ms > STALLED_MS).then(|| {

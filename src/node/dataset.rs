@@ -1,14 +1,16 @@
 //! A dataset made ready: its platforms have numbers, its collections schemas and topics, and C says
 //! under which rules and schemas its proposals are settled. Nothing on a platform is touched here.
 
+use super::lineages::Kept;
 use super::log::Opened;
 use super::project;
 use super::roster::Roster;
-use crate::config::{self, Bootstrap, Collection};
+use crate::config::{self, Bootstrap, Collection, SchemaChanges};
 use crate::connectors::contract::{Connector, Place, Scope};
 use crate::event::{self, ActorId, PlatformNo, Schema};
 use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
+use crate::topic::lineages::Lineages;
 use crate::topic::name::Topics;
 use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
 use crate::wrap::projection::Projection;
@@ -46,6 +48,8 @@ pub struct Dataset {
     pub actors: Vec<ActorId>,
     /// Its collections in order.
     pub collections: Vec<Ready>,
+    /// The versions of their schemas.
+    pub lineages: Arc<Kept>,
 }
 
 /// The platforms of a dataset with their connectors; no I/O.
@@ -91,31 +95,86 @@ pub fn scope(dataset: &config::Dataset, platform: &str) -> Scope {
     Scope { dataset: dataset.name.clone(), collections: dataset.collections.iter().map(place).collect() }
 }
 
+/// Where a dataset lies on a platform, with the schemas `run` would take: as configured, else as
+/// another platform has them, if it can be asked.
+pub async fn known_scope(dataset: &config::Dataset, platform: &str, members: &[Member]) -> Scope {
+    let mut known = scope(dataset, platform);
+    for (place, collection) in known.collections.iter_mut().zip(&dataset.collections) {
+        if place.schema.is_none() {
+            place.schema = schema(dataset, collection, members).await.ok().map(|(schema, _)| Arc::new(schema));
+        }
+    }
+    known
+}
+
 /// Makes a dataset ready. Idempotent; a new node finds what an earlier one made.
 ///
 /// # Errors
 /// As the log and the platforms have them.
 pub async fn prepare(
     log: &Opened,
-    roster: &Mutex<Roster>,
+    roster: &Arc<Mutex<Roster>>,
     config: &config::Dataset,
     members: Vec<Member>,
     compression: Compression,
 ) -> Result<Dataset> {
     let (actors, rules) = seats(&mut *roster.lock().await, config, &members).await?;
     let mut collections = Vec::with_capacity(config.collections.len());
-    for (collection, topics) in config.collections.iter().zip(topics(&log.prefix, config)) {
-        let found = schema(config, collection, &members).await?;
-        let found = project::travelling(found, config, collection, &members)?;
+    let all = topics(&log.prefix, config);
+    let named = config.collections.iter().zip(&all).map(|(c, topics)| (c.name.clone(), topics.dataset(0).topic));
+    let lineages = Kept {
+        log: log.clone(),
+        roster: roster.clone(),
+        dataset: config.name.clone(),
+        collections: named.collect(),
+        may_change: config.schema_changes == SchemaChanges::Evolve,
+    };
+    for (number, (collection, topics)) in (0..).zip(config.collections.iter().zip(all)) {
         create(log, &topics, &members, compression).await?;
-        let schema = log.coded.prepare(&topics.dataset(0).topic, &found).await?;
+        let versions = versions(&lineages, number, config, collection, &members, &actors).await?;
         for index in 0..topics.partitions {
-            settle::announce(&log.coded, &topics.changes(index), std::slice::from_ref(&schema)).await?;
+            settle::announce(&log.coded, &topics.changes(index), &versions).await?;
             settle::rule(&log.coded, &topics.changes(index), &rules).await?;
         }
+        let Some(schema) = versions.last().cloned() else {
+            return Err(Error::new(Code::Unexpected, "a collection has no schema").at("collection", &collection.name));
+        };
         collections.push(Ready { topics, schema });
     }
-    Ok(Dataset { config: config.clone(), members, actors, collections })
+    Ok(Dataset { config: config.clone(), members, actors, collections, lineages: Arc::new(lineages) })
+}
+
+/// The versions of a collection's schema, the newest last and ready to be written under: what the
+/// configuration says, else what the platforms have made of it since it was first taken (read-10).
+async fn versions(
+    lineages: &Kept,
+    number: u16,
+    config: &config::Dataset,
+    collection: &Collection,
+    members: &[Member],
+    actors: &[ActorId],
+) -> Result<Vec<Arc<Schema>>> {
+    let steps = match collection.schema() {
+        Some(schema) => {
+            let schema = project::travelling(schema, config, collection, members)?;
+            lineages.set(number, &schema, ActorId::RESOLVER).await?
+        }
+        None => {
+            let steps = lineages.steps(number).await?;
+            match steps.last().filter(|newest| newest.by != ActorId::RESOLVER) {
+                Some(newest) => {
+                    lineages.prepare(number, &newest.schema).await?;
+                    steps
+                }
+                None => {
+                    let (schema, of) = schema(config, collection, members).await?;
+                    let schema = project::travelling(schema, config, collection, members)?;
+                    lineages.set(number, &schema, actors.get(of).copied().unwrap_or_default()).await?
+                }
+            }
+        }
+    };
+    Ok(steps.into_iter().map(|step| step.schema).collect())
 }
 
 /// who-7: the actors of the members, and the rules in their numbers.
@@ -134,26 +193,22 @@ async fn seats(
     let priority: Vec<PlatformNo> =
         config.priority.iter().filter_map(|name| numbers.get(name.as_str()).copied()).collect();
     let bootstrap = match config.bootstrap {
-        Bootstrap::SourceWins => {
+        // Who asks is asked about the writes, not about what wins.
+        Bootstrap::SourceWins | Bootstrap::Ask => {
             event::Bootstrap::Source(numbers.get(config.source.as_str()).copied().unwrap_or_default())
         }
         Bootstrap::LatestWins => event::Bootstrap::Latest,
-        // `readiness` refuses it.
-        Bootstrap::Ask => return Err(Error::new(Code::ConfigUnsupported, "`bootstrap: ask` cannot be run yet")),
     };
     let rules = roster.rules(&config.name, &priority, bootstrap).await?;
     Ok((actors, rules))
 }
 
-/// The schema of a collection: as configured, else as the source has it, else as another platform has it.
-async fn schema(config: &config::Dataset, collection: &Collection, members: &[Member]) -> Result<Schema> {
-    if let Some(schema) = collection.schema() {
-        return Ok(schema);
-    }
-    for member in members {
+/// The schema of a collection as the source has it, else as another platform has it, and whose it is.
+async fn schema(config: &config::Dataset, collection: &Collection, members: &[Member]) -> Result<(Schema, usize)> {
+    for (of, member) in members.iter().enumerate() {
         let place = place(config, collection, &member.name, None);
         if let Some(found) = member.connector.schema(&place).await? {
-            return keyed(found, collection);
+            return Ok((keyed(found, collection)?, of));
         }
     }
     let text = "no platform has this collection, so its fields are not known; create it on the source, or give \
@@ -178,7 +233,7 @@ fn keyed(mut schema: Schema, collection: &Collection) -> Result<Schema> {
 async fn create(log: &Opened, topics: &Topics, members: &[Member], compression: Compression) -> Result<()> {
     let ledgers = members.iter().map(|member| topics.ledger(&member.name, 0));
     let compacted = [topics.state(0), topics.conflicts(0)].into_iter().chain(ledgers);
-    let kept = [topics.dataset(0), topics.changes(0)];
+    let kept = [topics.dataset(0), topics.changes(0), topics.dead(0)];
     let specs = kept.map(|at| (at, Cleanup::Keep)).into_iter().chain(compacted.map(|at| (at, Cleanup::Compact)));
     for (Partition { topic, .. }, cleanup) in specs {
         let partitions = topics.partitions;

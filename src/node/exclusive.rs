@@ -20,19 +20,23 @@ impl Platform {
                 let sink = ExclusiveSink {
                     log: self.loops.typed(),
                     clock: self.loops.clock.clone(),
+                    collection,
+                    schema: ready.schema.clone(),
+                    lineages: self.dataset.lineages.clone(),
                     dataset: dataset.clone(),
                     progress: post.progress.clone(),
                 };
                 let (loops, destination, group) = (self.loops.clone(), destination.clone(), self.group());
+                let valve = self.loops.valve(&self.dataset, ready, true);
                 let mut limit = limit(&self.dataset);
                 limit.rows_max = limit.rows_max.max(BATCH_MIN);
                 self.loops.tasks.spawn(async move {
-                    let attempt = || async {
+                    let attempt = |_| async {
                         let member = sink.log.join(&group, std::slice::from_ref(&dataset.topic)).await?;
                         let writer = destination.writer(collection, index).await?;
                         flow::exclusive(&sink, writer, &*member, limit).await
                     };
-                    loops.tend(post, attempt).await;
+                    loops.tend_gated(valve, post, attempt).await;
                 });
             }
         }

@@ -1,11 +1,12 @@
 //! The node over HTTP: metrics, health and status. Health comes from what the loops have done, not
-//! from their being there. It listens where it is told to, by default on this machine only, and
-//! nothing can be changed through it.
+//! from their being there. It listens where it is told to, by default on this machine only, and asks
+//! nobody who he is.
 
 use super::board::{State, Work};
+use super::commands;
 use super::inspect;
 use super::{Report, View};
-use crate::runtime::error::{Code, Error, Result};
+use crate::runtime::error::{Code, Error, Kind, Result};
 use crate::runtime::telemetry::Exporter;
 use axum::extract::{Query, State as Shared};
 use axum::http::StatusCode;
@@ -19,8 +20,8 @@ use tokio::net::TcpListener;
 
 /// What the handlers work with.
 #[derive(Clone)]
-struct Served {
-    view: View,
+pub(super) struct Served {
+    pub(super) view: View,
     exporter: Exporter,
 }
 
@@ -58,6 +59,7 @@ impl Server {
             .route("/api/v1/status", get(status))
             .route("/api/v1/topics", get(topics))
             .route("/api/v1/conflicts", get(conflicts))
+            .merge(commands::routes())
             .with_state(self.served);
         if let Err(error) = axum::serve(self.listener, router).await {
             tracing::error!(target: crate::runtime::telemetry::ERROR, %error, "the HTTP listener ended");
@@ -66,7 +68,7 @@ impl Server {
 }
 
 /// An error as an answer.
-struct Failed(Error);
+pub(super) struct Failed(Error);
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
@@ -77,11 +79,13 @@ impl From<Error> for Failed {
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
         let told = json!({"error": {"code": self.0.code.as_str(), "text": self.0.to_string()}});
-        (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response()
+        let asked_wrong = self.0.kind() == Kind::Config;
+        let status = if asked_wrong { StatusCode::BAD_REQUEST } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, Json(told)).into_response()
     }
 }
 
-type Answer<T> = std::result::Result<T, Failed>;
+pub(super) type Answer<T> = std::result::Result<T, Failed>;
 
 async fn metrics(Shared(served): Shared<Served>) -> Answer<impl IntoResponse> {
     // Lag is a gauge, so it is brought up to date when it is asked for.

@@ -12,6 +12,7 @@ use crate::runtime::error::Result;
 use crate::topic::{Cleanup, Log, Partition};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A topic.
@@ -113,6 +114,7 @@ impl Shown<'_> {
         if bounds.low >= bounds.high {
             return Ok(());
         }
+        let mut seen = HashSet::new();
         let mut reading = self.log.coded.read(at, bounds.low).await?;
         while reading.offset() < bounds.high {
             for delivered in reading.next(1000).await? {
@@ -120,7 +122,7 @@ impl Shown<'_> {
                 let Some(conflict) = version.conflict.as_deref() else { continue };
                 let shown = self.conflict(at, delivered.time_ms, version, conflict).await?;
                 // At least once: a later copy of the same conflict says the same.
-                if !found.iter().any(|known| known.id == shown.id) {
+                if seen.insert(version.seq) {
                     found.push(shown);
                 }
             }

@@ -3,13 +3,16 @@
 //! its own: one that stops leaves the others running.
 
 use super::board::{Board, Post, Work};
+use super::control::Control;
 use super::dataset::{Dataset, Member, Ready, place};
+use super::gate::{Gate, Valve};
 use super::hints::Fanout;
 use super::log::Opened as OpenLog;
 use super::project::View;
 use super::tasks::Tasks;
 use crate::agent::{Agent, Part, Timing};
 use crate::apply::{ReaderTopics, Sink};
+use crate::capture::truncate::Limit;
 use crate::capture::{Capture, Lane};
 use crate::config;
 use crate::connectors::contract::{self, BatchLimit, CollectionNo, LogPlatform, Opened, Scope, Store};
@@ -38,6 +41,8 @@ const AGENT_BATCH_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// When heads are written to S (resolve-4).
 const PROJECTION: Projection = Projection { versions_max: 100_000, every_ms: 600_000 };
+/// Milliseconds after which a change that is missing in C stops its partition (resolve-5).
+const GAP_AFTER_MS: u64 = 60_000;
 /// When agents act by themselves.
 const TIMING: Timing =
     Timing { scan_every_ms: 600_000, mark_every_ms: 5_000, write_within_ms: 30_000, margin_ms: 120_000 };
@@ -51,6 +56,7 @@ pub(super) struct Loops {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Arc<Board>,
     pub(super) tasks: Tasks,
+    pub(super) control: Control,
 }
 
 impl Loops {
@@ -93,7 +99,7 @@ impl Loops {
         let name: Arc<str> = dataset.config.name.as_str().into();
         for ready in &dataset.collections {
             for index in 0..ready.topics.partitions {
-                self.resolver(&name, ready, index, limit(dataset));
+                self.resolver(dataset, &name, ready, index);
             }
         }
         for (member, actor) in dataset.members.iter().zip(&dataset.actors) {
@@ -108,7 +114,18 @@ impl Loops {
         }
     }
 
-    fn resolver(&self, name: &Arc<str>, ready: &Ready, index: u32, limit: BatchLimit) {
+    /// The gate of a loop of a collection.
+    pub(super) fn valve(&self, dataset: &Dataset, ready: &Ready, only_writes: bool) -> Valve {
+        let config = &dataset.config;
+        let of = dataset.collections.iter().position(|other| other.topics == ready.topics);
+        let collection = of.and_then(|at| config.collections.get(at)).map(|c| c.name.clone()).unwrap_or_default();
+        let asks = config.bootstrap == config::Bootstrap::Ask;
+        let said = self.control.said.subscribe();
+        Valve { dataset: config.name.as_str().into(), collection, asks, only_writes, said }
+    }
+
+    fn resolver(&self, dataset: &Dataset, name: &Arc<str>, ready: &Ready, index: u32) {
+        let (valve, limit) = (self.valve(dataset, ready, false), limit(dataset));
         let post = self.post(name, &"".into(), Work::Resolve, Some(ready.topics.changes(index)));
         let resolver = Resolver {
             log: self.typed(),
@@ -116,10 +133,12 @@ impl Loops {
             parts: ready.topics.parts(index),
             policy: Arc::new(LastWriter),
             projection: PROJECTION,
+            gap_after_ms: GAP_AFTER_MS,
             progress: post.progress.clone(),
         };
         let loops = self.clone();
-        self.tasks.spawn(async move { loops.tend(post, || flow::resolve(&resolver, limit)).await });
+        let resolve = async move { loops.tend_gated(valve, post, |_| flow::resolve(&resolver, limit)).await };
+        self.tasks.spawn(resolve);
     }
 }
 
@@ -185,7 +204,7 @@ impl Platform {
 
     async fn try_open(&self) -> Result<()> {
         let config = &self.dataset.config;
-        let view = View::of(&self.dataset, &self.member)?;
+        let view = View::of(&self.dataset, &self.member, self.loops.clock.clone())?;
         let places = config.collections.iter().zip(&self.dataset.collections).enumerate();
         let places =
             places.map(|(i, (c, ready))| place(config, c, &self.member.name, Some(view.schema(i, &ready.schema))));
@@ -260,12 +279,21 @@ impl Platform {
             lanes: self.lanes(),
             lane_of: Arc::new(lane_of),
             schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
-            filtered: view.filtered(),
+            parts: view.parts(),
+            lineages: self.dataset.lineages.clone(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
+            truncate: self.truncate(),
             progress: post.progress.clone(),
         };
         let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
         self.loops.tasks.spawn(async move { loops.tend(post, || flow::capture(&capture, limit)).await });
+    }
+
+    /// read-9: where others write too, a large truncate is passed on only if the dataset says so.
+    fn truncate(&self) -> Limit {
+        let writers = self.dataset.members.iter().filter(|member| member.part.proposes).count();
+        let propagate = self.dataset.config.truncate == config::Truncate::Propagate;
+        if propagate || writers < 2 { Limit::PROPAGATE } else { Limit::ASK }
     }
 
     fn sink(&self, platform: Arc<dyn LogPlatform>, collection: CollectionNo, ready: &Ready, index: u32) {
@@ -278,20 +306,24 @@ impl Platform {
             clock: self.loops.clock.clone(),
             me: self.actor,
             collection,
+            lineages: self.dataset.lineages.clone(),
             dataset: dataset.clone(),
             reader: self.member.part.proposes.then_some(reader),
             retry_every_ms: RETRY_EVERY_MS,
             pending_max: PENDING_MAX,
+            dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
+            orders: post.orders.clone(),
             progress: post.progress.clone(),
         };
+        let valve = self.loops.valve(&self.dataset, ready, true);
         let group = self.group();
         let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
         self.loops.tasks.spawn(async move {
-            let attempt = || async {
+            let attempt = |_| async {
                 let member = sink.log.join(&group, std::slice::from_ref(&dataset.topic)).await?;
                 flow::apply(&sink, &*platform, &*member, limit).await
             };
-            loops.tend(post, attempt).await;
+            loops.tend_gated(valve, post, attempt).await;
         });
     }
 
@@ -329,11 +361,29 @@ impl Platform {
     }
 
     fn agent(&self, store: Arc<dyn contract::Store>, collection: CollectionNo, ready: &Ready, index: u32) {
+        let post = self.post(Work::Agent, Some(ready.topics.dataset(index)));
+        let (valve, limit) = (self.loops.valve(&self.dataset, ready, false), limit(&self.dataset));
+        let (platform, ready, told) = (self.clone(), ready.clone(), post.clone());
+        let attempt = move |gate| {
+            let agent = platform.agent_of(store.clone(), collection, &ready, index, &told, gate);
+            async move { flow::agent(&agent, limit).await }
+        };
+        let loops = self.loops.clone();
+        self.loops.tasks.spawn(async move { loops.tend_gated(valve, post, attempt).await });
+    }
+
+    fn agent_of(
+        &self,
+        store: Arc<dyn contract::Store>,
+        collection: CollectionNo,
+        ready: &Ready,
+        index: u32,
+        post: &Post,
+        gate: Gate,
+    ) -> Agent {
         let topics = ready.topics.clone();
-        let dataset = topics.dataset(index);
-        let post = self.post(Work::Agent, Some(dataset.clone()));
         let config::Part { proposes, receives, .. } = self.member.part;
-        let agent = Agent {
+        Agent {
             log: self.loops.typed(),
             clock: self.loops.clock.clone(),
             store,
@@ -342,16 +392,17 @@ impl Platform {
             schema: ready.schema.id,
             index,
             changes: topics.changes(index),
-            dataset,
+            dataset: topics.dataset(index),
             ledger: self.ledger(ready, index),
             owns: Arc::new(move |key| topics.of(key) == index),
             timing: TIMING,
             batch_max: AGENT_BATCH_MAX,
             replay: false,
-            part: Part { proposes, receives },
+            // who-4: it tells what is there, and writes nothing.
+            part: Part { proposes, receives: receives && gate == Gate::Open },
+            dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
+            orders: post.orders.clone(),
             progress: post.progress.clone(),
-        };
-        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
-        self.loops.tasks.spawn(async move { loops.tend(post, || flow::agent(&agent, limit)).await });
+        }
     }
 }

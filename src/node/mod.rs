@@ -2,15 +2,23 @@
 //! All state is in the log and on the platforms, so a node may die at any point (P10): the next one
 //! takes over from there. It decides nothing about data; it opens, wires and watches.
 
+pub mod asks;
 pub mod board;
+pub mod control;
 pub mod dataset;
+pub mod desk;
 pub mod http;
 pub mod inspect;
+pub mod leftovers;
+pub mod letters;
 pub mod log;
 pub mod roster;
 
+mod commands;
 mod exclusive;
+mod gate;
 mod hints;
+mod lineages;
 mod loops;
 mod project;
 mod show;
@@ -22,11 +30,11 @@ use crate::govern::{self, Party, Policy};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Result};
 use board::{Board, Post, Report, Work};
+use control::Control;
 use loops::Loops;
 use roster::Roster;
 use std::convert::Infallible;
 use std::sync::Arc;
-use tokio::sync::Mutex;
 
 /// A running node.
 pub struct Node {
@@ -44,6 +52,7 @@ pub struct View {
     /// Its loops.
     pub board: Arc<Board>,
     clock: Arc<dyn Clock>,
+    control: Control,
 }
 
 impl Node {
@@ -56,12 +65,14 @@ impl Node {
         allowed(&config, policy)?;
         let log = log::Opened::open(&config.log, clock.clone()).await?;
         let roster = Roster::open(log.raw.clone(), clock.clone(), &config.log.prefix).await?;
-        let roster = Arc::new(Mutex::new(roster));
-        let loops = Loops { log, clock, board: Arc::default(), tasks: tasks::Tasks::new() };
+        let control = Control::new(roster);
+        let loops = Loops { log, clock, board: Arc::default(), tasks: tasks::Tasks::new(), control: control.clone() };
+        loops.follow_control();
         for dataset in &config.datasets {
             let post = loops.board.post(Post::new(&dataset.name.as_str().into(), &"".into(), Work::Prepare));
             let members = dataset::members(&config, dataset)?;
-            let (name, config, roster, inner) = (dataset.name.clone(), config.clone(), roster.clone(), loops.clone());
+            let (name, config, roster, inner) =
+                (dataset.name.clone(), config.clone(), control.roster.clone(), loops.clone());
             loops.tasks.spawn(async move {
                 let attempt = || async {
                     let Some(dataset) = config.dataset(&name) else { return std::future::pending().await };
@@ -85,6 +96,7 @@ impl Node {
             log: self.loops.log.clone(),
             board: self.loops.board.clone(),
             clock: self.loops.clock.clone(),
+            control: self.loops.control.clone(),
         }
     }
 
@@ -101,6 +113,20 @@ impl View {
     /// If the log cannot be asked.
     pub async fn report(&self) -> Result<Report> {
         let mut report = self.board.report(&self.log.coded, &*self.clock).await?;
+        self.add_findings(&mut report);
+        self.add_guarantees(&mut report);
+        for (name, meetings) in self.asks().await? {
+            let dataset = report.datasets.entry(name.clone()).or_default();
+            let text =
+                format!("nothing is written before you have looked at the counts; `driftless resume {name}` begins");
+            dataset.findings.push(text);
+            dataset.asks = Some(meetings);
+        }
+        Ok(report)
+    }
+
+    /// who-3
+    fn add_guarantees(&self, report: &mut Report) {
         for (name, dataset) in &mut report.datasets {
             let Some(config) = self.config.dataset(name) else { continue };
             for (name, platform) in &mut dataset.platforms {
@@ -108,7 +134,6 @@ impl View {
                 platform.guarantee = part.filter(|p| p.receives).map_or("", |p| guarantee_name(p.guarantee));
             }
         }
-        Ok(report)
     }
 
     /// The conflicts of all datasets, or of one, oldest first.

@@ -2,9 +2,11 @@
 //! made ready, and put around the platforms when they are opened.
 
 use super::dataset::{Dataset, Member};
+use crate::capture::fold::Part;
 use crate::config::{self, Collection};
 use crate::connectors::contract::{Exclusive, LogPlatform, Store};
 use crate::event::Schema;
+use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
 use crate::wrap::projection::{self, Aside, Projection, Projections};
 use std::sync::Arc;
@@ -18,7 +20,7 @@ pub(super) struct View {
 
 impl View {
     /// What `member` sees of a dataset that is ready.
-    pub(super) fn of(dataset: &Dataset, member: &Member) -> Result<View> {
+    pub(super) fn of(dataset: &Dataset, member: &Member, clock: Arc<dyn Clock>) -> Result<View> {
         let is_source = *member.name == *dataset.config.source;
         let of = |(collection, schema): (&Collection, &Arc<Schema>)| {
             let projection = Projection::of(&collection.excerpt(&member.name, is_source), schema);
@@ -26,7 +28,7 @@ impl View {
         };
         let schemas = dataset.collections.iter().map(|ready| &ready.schema);
         let all = dataset.config.collections.iter().zip(schemas).map(of).collect::<Result<Vec<_>>>()?;
-        Ok(View { projections: Arc::new(all), aside: Arc::default() })
+        Ok(View { projections: Arc::new(all), aside: Arc::new(Aside::new(clock)) })
     }
 
     /// The schema a platform has of a collection.
@@ -34,9 +36,10 @@ impl View {
         self.projections.get(collection).and_then(Option::as_ref).map_or(whole, |p| p.schema()).clone()
     }
 
-    /// The collections of which the platform has some rows only.
-    pub(super) fn filtered(&self) -> Vec<bool> {
-        self.projections.iter().map(|p| p.as_ref().is_some_and(|p| p.is_filtered())).collect()
+    /// What the platform sees of each collection, for its reader.
+    pub(super) fn parts(&self) -> Vec<Option<Part>> {
+        let part = |p: &Arc<Projection>| if p.is_filtered() { Part::Rows } else { Part::Fields };
+        self.projections.iter().map(|p| p.as_ref().map(part)).collect()
     }
 
     pub(super) fn aside(&self) -> &Aside {

@@ -2,7 +2,8 @@
 //! `control`, so that two nodes never give one number twice. Numbers count from 1 within a dataset; a
 //! platform that was removed and comes back is a new incarnation. Nothing here is ever reused.
 
-use crate::event::{ActorId, Bootstrap, PlatformNo, Rules};
+use super::gate::Switches;
+use crate::event::{ActorId, Bootstrap, PlatformNo, Position, Rules, SchemaId};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
 use crate::topic::{Cleanup, Compression, Log, Message, Partition, Raw, TopicSpec};
@@ -23,10 +24,43 @@ struct Entry {
 #[serde(rename_all = "kebab-case", tag = "record")]
 enum What {
     Claim,
-    Platform { dataset: String, platform: String, number: u16, incarnation: u16 },
-    Removed { dataset: String, platform: String },
-    Rules { dataset: String, version: u64, priority: Vec<u16>, bootstrap: Meeting },
+    Platform {
+        dataset: String,
+        platform: String,
+        number: u16,
+        incarnation: u16,
+    },
+    Removed {
+        dataset: String,
+        platform: String,
+    },
+    Rules {
+        dataset: String,
+        version: u64,
+        priority: Vec<u16>,
+        bootstrap: Meeting,
+    },
+    Schema {
+        dataset: String,
+        collection: String,
+        id: u32,
+        actor: u32,
+        commit: u64,
+        ordinal: u64,
+    },
+    Paused {
+        dataset: String,
+        collection: Option<String>,
+    },
+    /// The first write of a dataset that asks is agreed to, too.
+    Resumed {
+        dataset: String,
+        collection: Option<String>,
+    },
 }
+
+/// A version of a collection's schema, as it is written here (read-10): its id, whose table took it, where.
+pub type Version = (SchemaId, ActorId, Position);
 
 /// `Bootstrap` as it is written here.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -52,6 +86,8 @@ struct Told {
     owner: (u64, u128),
     seats: BTreeMap<(String, String), Seat>,
     rules: BTreeMap<String, Rules>,
+    switches: Switches,
+    schemas: BTreeMap<(String, String), Vec<Version>>,
 }
 
 /// The numbers of the platforms of all datasets under one prefix.
@@ -90,6 +126,17 @@ impl Told {
                 };
                 self.rules.insert(dataset, Rules { version, priority, bootstrap });
             }
+            What::Paused { dataset, collection } => _ = self.switches.paused.insert((dataset, collection)),
+            What::Resumed { dataset, collection } => {
+                self.switches.agreed.insert(dataset.clone());
+                // A dataset goes on with all its collections.
+                let all = collection.is_none();
+                self.switches.paused.retain(|(d, c)| *d != dataset || (!all && *c != collection));
+            }
+            What::Schema { dataset, collection, id, actor, commit, ordinal } => {
+                let versions = self.schemas.entry((dataset, collection)).or_default();
+                versions.push((SchemaId(id), ActorId(actor), Position::new(commit, ordinal)));
+            }
         }
     }
 
@@ -125,6 +172,12 @@ impl Roster {
     pub fn name_of(&self, dataset: &str, number: PlatformNo) -> Option<&str> {
         let found = self.told.seats.iter().find(|((d, _), seat)| d == dataset && seat.number == number.0);
         found.map(|((_, platform), _)| platform.as_str())
+    }
+
+    /// The platforms that take part in datasets, as the log has it.
+    pub fn seated(&self) -> impl Iterator<Item = (&str, &str)> {
+        let here = self.told.seats.iter().filter(|(_, seat)| !seat.gone);
+        here.map(|((dataset, platform), _)| (dataset.as_str(), platform.as_str()))
     }
 
     /// The actor of a platform in a dataset; it gets a number if it has none.
@@ -183,6 +236,70 @@ impl Roster {
         }
     }
 
+    /// What people have said of the datasets.
+    #[must_use]
+    pub(super) fn switches(&self) -> Switches {
+        self.told.switches.clone()
+    }
+
+    /// Pauses a dataset or a collection of it, or resumes it; returns whether that changed anything.
+    pub(super) async fn pause(&mut self, dataset: &str, collection: Option<&str>, paused: bool) -> Result<bool> {
+        self.read_on().await?;
+        let before = self.switches();
+        let (dataset, collection) = (dataset.to_owned(), collection.map(ToOwned::to_owned));
+        loop {
+            let was = self.told.owner;
+            let what = match paused {
+                true => What::Paused { dataset: dataset.clone(), collection: collection.clone() },
+                false => What::Resumed { dataset: dataset.clone(), collection: collection.clone() },
+            };
+            self.write(what).await?;
+            // Written under my own claim it counts; else somebody else claimed meanwhile.
+            let place = (dataset.clone(), collection.clone());
+            let said =
+                if paused { self.told.switches.paused.contains(&place) } else { self.mine == Some(self.told.owner) };
+            if said || self.told.owner == was && self.mine == Some(was) {
+                return Ok(self.switches() != before);
+            }
+        }
+    }
+
+    /// Reads what comes behind what was read.
+    pub(super) async fn follow(&self) -> Result<Box<dyn crate::topic::Reading<Raw>>> {
+        self.log.read(&self.at, self.next).await
+    }
+
+    /// The versions of a collection's schema in order.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn schemas(&mut self, dataset: &str, collection: &str) -> Result<Vec<Version>> {
+        self.read_on().await?;
+        let name = (dataset.to_owned(), collection.to_owned());
+        Ok(self.told.schemas.get(&name).cloned().unwrap_or_default())
+    }
+
+    /// Adds a version behind `newest`; returns them all. Adds none if another one is the newest by now.
+    ///
+    /// # Errors
+    /// As the log has them.
+    pub async fn add_schema(
+        &mut self,
+        (dataset, collection): (&str, &str),
+        newest: Option<SchemaId>,
+        (id, actor, at): Version,
+    ) -> Result<Vec<Version>> {
+        loop {
+            let versions = self.schemas(dataset, collection).await?;
+            if versions.last().map(|version| version.0) != newest {
+                return Ok(versions);
+            }
+            let (dataset, collection) = (dataset.to_owned(), collection.to_owned());
+            let (commit, ordinal) = (at.commit, at.ordinal);
+            self.write(What::Schema { dataset, collection, id: id.0, actor: actor.0, commit, ordinal }).await?;
+        }
+    }
+
     /// Writes a record under my claim and reads on behind it; whether it counted shows in what is told.
     async fn write(&mut self, what: What) -> Result<()> {
         if self.mine.is_none_or(|mine| mine != self.told.owner) {
@@ -204,7 +321,8 @@ impl Roster {
         self.read_on().await
     }
 
-    async fn read_on(&mut self) -> Result<()> {
+    /// Takes everything written since.
+    pub(super) async fn read_on(&mut self) -> Result<()> {
         let high = self.log.bounds(&self.at).await?.high;
         if self.next >= high {
             return Ok(());

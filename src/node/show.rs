@@ -1,6 +1,6 @@
 //! Rows as JSON for people: what `conflicts` and the HTTP interface show. Never read back.
 
-use crate::event::{Field, Row, Schema, Type, Value};
+use crate::event::{Field, Key, Row, Schema, Type, Value};
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta};
 use serde_json::{Map, Value as Json, json};
 
@@ -12,6 +12,14 @@ pub(super) fn row(schema: &Schema, row: &Row) -> Json {
 /// The key's fields of a row.
 pub(super) fn key(schema: &Schema, row: &Row) -> Json {
     let fields = schema.key.iter().filter_map(|&at| Some((schema.fields.get(at)?, row.get(at)?)));
+    fields.map(|(field, found)| (field.name.to_string(), value(&field.ty, found))).collect::<Map<_, _>>().into()
+}
+
+/// A key by its fields, or its bytes if they are no key of the schema.
+pub(super) fn of_key(schema: Option<&Schema>, key: &Key) -> Json {
+    let values = schema.and_then(|schema| Some((schema, key.decode(schema).ok()?)));
+    let Some((schema, values)) = values else { return json!(key.0.escape_ascii().to_string()) };
+    let fields = schema.key_fields().zip(&values);
     fields.map(|(field, found)| (field.name.to_string(), value(&field.ty, found))).collect::<Map<_, _>>().into()
 }
 

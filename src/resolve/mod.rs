@@ -2,12 +2,18 @@
 //! input prefix alone (resolve-3, P7). No clock, no I/O, no task. `step` decides, `PartState::fold` takes
 //! over what was decided, so that state = fold(D) by construction (resolve-12).
 
+pub mod group;
+#[cfg(test)]
+mod part_tests;
 pub mod policy;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
+use crate::event::lineage::Lens;
 use crate::event::{
     Ack, ActorId, Bootstrap, Canonical, Cause, Conflict, Dot, Fp, Hlc, Join, Key, Loser, Offset, Op, Origin, Proposal,
-    Row, Seq, Side, Vv,
+    Row, Schema, SchemaId, Seq, Side, Value, Vv,
 };
 use crate::guard;
 use crate::runtime::error::{Code, Error, Result};
@@ -56,17 +62,19 @@ fn says_the_same(state: &PartState, proposal: &Proposal, head: &Canonical) -> Re
     if !proposal.is_part() {
         return Ok(proposal.fp == head.fp);
     }
-    let filled = proposal.value.as_ref().zip(head.after.as_ref()).and_then(|(part, row)| part.filled_from(row));
+    let both = proposal.value.as_ref().zip(head.after.as_ref()).filter(|_| head.schema == proposal.schema);
+    let filled = both.and_then(|(part, row)| part.filled_from(row));
     Ok(filled.is_some() && fingerprint(state, filled.as_ref(), proposal)? == head.fp)
 }
 
 /// The writer had the head in front of it.
 fn fast_forward(state: &PartState, offset: Offset, proposal: &Proposal, head: Option<&Canonical>) -> Result<Canonical> {
-    let base = head.and_then(|h| h.after.as_deref());
+    let base = head.and_then(|h| Some((h.after.as_deref()?, h.schema)));
     let (after, fp) = filled(state, proposal, base, proposal.is_part())?;
     let ts = head.map_or(proposal.ts, |h| proposal.ts.max(h.ts.tick()));
     let vv = head.map_or_else(Vv::new, |h| h.vv.clone()).join(&proposal.ctx).with(proposal.dot);
-    let draft = Draft { after, fp, ts, vv, by: proposal.dot.actor, cause: Cause::FastForward };
+    let (by, schema) = (proposal.dot.actor, proposal.schema);
+    let draft = Draft { after, fp, schema, ts, vv, by, cause: Cause::FastForward };
     Ok(draft.version(state, offset, proposal, head))
 }
 
@@ -75,6 +83,7 @@ fn join_equal(state: &PartState, offset: Offset, proposal: &Proposal, head: &Can
     let draft = Draft {
         after: head.after.clone(),
         fp: head.fp,
+        schema: head.schema,
         ts: head.ts.max(proposal.ts),
         vv: head.vv.join(&proposal.ctx).with(proposal.dot),
         by: head.by,
@@ -93,26 +102,26 @@ fn merge(
     fetched: &Ancestor,
 ) -> Result<Canonical> {
     let ancestor = ancestor_of(head, proposal, fetched);
-    let changed = ancestor.as_ref().and_then(|a| a.value.as_deref());
+    let changed = ancestor.as_ref().and_then(|a| Some((a.value.as_deref()?, a.schema)));
     // read-11: a record that was new to a writer who sees a part of it.
     let is_new = changed.is_none() && proposal.is_part() && (ancestor.is_some() || wants(state, proposal).is_none());
-    let base = if is_new { head.after.as_deref() } else { changed };
+    let base = if is_new { head.after.as_deref().map(|row| (row, head.schema)) } else { changed };
     let (value, fp) = filled(state, proposal, base, is_new)?;
     let ours = side_of_head(head);
     let theirs = Side { value, fp, ..side_of_proposal(proposal) };
     let (merged, rule) = decide(state, proposal, ancestor.as_ref(), &ours, &theirs, policy);
     let rdot = Dot { actor: ActorId::RESOLVER, ctr: state.rctr + 1 };
     let vv = head.vv.join(&proposal.ctx).with(proposal.dot).with(rdot);
-    // value-4: a merge takes `by` and `ts` of the winner.
-    let (after, fp, by, ts, loser) = match merged {
-        Merged::Head => (ours.value.clone(), ours.fp, head.by, head.ts, Loser::Proposal),
+    // value-4: a merge takes `by` and `ts` of the winner, and the schema its value is of (read-10).
+    let (after, fp, schema, by, ts, loser) = match merged {
+        Merged::Head => (ours.value.clone(), ours.fp, head.schema, head.by, head.ts, Loser::Proposal),
         Merged::Proposal => {
             let (value, fp) = won(state, proposal, head, &theirs)?;
-            (value, fp, theirs.by, theirs.ts, Loser::Head)
+            (value, fp, theirs.schema, theirs.by, theirs.ts, Loser::Head)
         }
         Merged::Both(value) => {
             let fp = fingerprint(state, value.as_deref(), proposal)?;
-            (value, fp, theirs.by, ours.ts.max(theirs.ts), Loser::Neither)
+            (value, fp, theirs.schema, theirs.by, ours.ts.max(theirs.ts), Loser::Neither)
         }
     };
     let conflict = Conflict {
@@ -124,7 +133,7 @@ fn merge(
         rules: state.rules.version,
         ambiguous_base: proposal.ambiguous_base,
     };
-    let draft = Draft { after, fp, ts, vv, by, cause: Cause::Merge };
+    let draft = Draft { after, fp, schema, ts, vv, by, cause: Cause::Merge };
     let mut version = draft.version(state, offset, proposal, Some(head));
     version.rctr = rdot.ctr;
     version.conflict = guard!("conflict-log", true).then(|| Box::new(conflict));
@@ -135,9 +144,11 @@ fn merge(
 /// head has it (read-11).
 fn won(state: &PartState, proposal: &Proposal, head: &Canonical, theirs: &Side) -> Result<(Option<Arc<Row>>, Fp)> {
     let seen = proposal.value.as_ref().filter(|_| guard!("read-11", proposal.is_part()));
-    let Some(whole) = seen.zip(head.after.as_ref()).and_then(|(part, row)| part.filled_from(row)) else {
-        return Ok((theirs.value.clone(), theirs.fp));
+    let whole = match seen.zip(head.after.as_deref()) {
+        Some((part, row)) => filled_from(state, part, proposal.schema, (row, head.schema))?,
+        None => None,
     };
+    let Some(whole) = whole else { return Ok((theirs.value.clone(), theirs.fp)) };
     let fp = fingerprint(state, Some(&whole), proposal)?;
     Ok((Some(Arc::new(whole)), fp))
 }
@@ -174,6 +185,7 @@ fn decide(
 struct Draft {
     after: Option<Arc<Row>>,
     fp: Fp,
+    schema: SchemaId,
     ts: Hlc,
     vv: Vv,
     by: ActorId,
@@ -195,7 +207,7 @@ impl Draft {
             ts: self.ts,
             fp: self.fp,
             tomb: self.after.is_none(),
-            schema: proposal.schema,
+            schema: self.schema,
             after: self.after,
             by: self.by,
             cause: self.cause,
@@ -265,12 +277,21 @@ fn side_of_proposal(proposal: &Proposal) -> Side {
 
 /// The proposal's value with its unchanged fields taken from `base` (value-2), and its fingerprint. Where
 /// there is none and the writer does not see those fields (`unseen`), the record begins without them.
-fn filled(state: &PartState, proposal: &Proposal, base: Option<&Row>, unseen: bool) -> Result<(Option<Arc<Row>>, Fp)> {
+fn filled(
+    state: &PartState,
+    proposal: &Proposal,
+    base: Option<(&Row, SchemaId)>,
+    unseen: bool,
+) -> Result<(Option<Arc<Row>>, Fp)> {
     let Some(partial) = proposal.value.as_ref().filter(|v| v.is_partial()) else {
         return Ok((proposal.value.clone(), proposal.fp));
     };
-    let begun = (unseen && base.is_none()).then(|| Arc::new(partial.completed_from(None)));
-    let full = begun.or_else(|| base.and_then(|base| partial.filled_from(base)).map(Arc::new)).ok_or_else(|| {
+    let full = match base {
+        Some(base) => filled_from(state, partial, proposal.schema, base)?,
+        None if unseen => Some(partial.completed_from(None)),
+        None => None,
+    };
+    let full = full.map(Arc::new).ok_or_else(|| {
         let what = "a change leaves fields out as unchanged, and the version it changed is not in the log any more";
         Error::new(Code::HistoryLost, what).at("dot", format!("{:?}", proposal.dot))
     })?;
@@ -278,14 +299,25 @@ fn filled(state: &PartState, proposal: &Proposal, base: Option<&Row>, unseen: bo
     Ok((Some(full), fp))
 }
 
-fn fingerprint(state: &PartState, value: Option<&Row>, proposal: &Proposal) -> Result<Fp> {
-    let Some(row) = value else { return Ok(Fp::ABSENT) };
-    let schema = state.schemas.iter().find(|s| s.id == proposal.schema).ok_or_else(|| {
-        Error::new(Code::ProposalsMissing, "a change uses a schema that was never announced")
-            .at("schema", proposal.schema.0)
-    })?;
-    Ok(Fp::of_row(schema, row))
+/// A row with its unchanged fields from a base of the same or another version of the schema.
+fn filled_from(state: &PartState, partial: &Row, of: SchemaId, base: (&Row, SchemaId)) -> Result<Option<Row>> {
+    let (base, schema) = base;
+    if schema == of {
+        return Ok(partial.filled_from(base));
+    }
+    // read-10: a field that the base's schema did not have yet was null there.
+    let lens = Lens::new(known(state, schema)?, known(state, of)?);
+    Ok(partial.filled_from(&lens.lift(base, &Value::Null)))
 }
 
-#[cfg(test)]
-mod tests;
+fn fingerprint(state: &PartState, value: Option<&Row>, proposal: &Proposal) -> Result<Fp> {
+    let Some(row) = value else { return Ok(Fp::ABSENT) };
+    Ok(Fp::of_row(known(state, proposal.schema)?, row))
+}
+
+/// read-10: announced in this partition before its first user.
+fn known(state: &PartState, id: SchemaId) -> Result<&Arc<Schema>> {
+    state.schemas.iter().find(|s| s.id == id).ok_or_else(|| {
+        Error::new(Code::ProposalsMissing, "a change uses a schema that was never announced").at("schema", id.0)
+    })
+}

@@ -56,3 +56,43 @@ pub fn last_writer(rules: &Rules, head: &Side, proposal: &Side) -> Merged {
 fn priority(rules: &Rules, platform: PlatformNo) -> usize {
     rules.priority.iter().position(|p| *p == platform).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{ActorId, Fp, Hlc, SchemaId, Vv};
+
+    fn side(platform: u16, incarnation: u16, ms: u64, fp: u8, value: Option<Row>) -> Side {
+        Side {
+            by: ActorId::new(PlatformNo(platform), incarnation),
+            dot: None,
+            vv: Vv::new(),
+            seq: 0,
+            ts: Hlc::from_ms(ms),
+            fp: Fp([fp; 16]),
+            schema: SchemaId(1),
+            value: value.map(Arc::new),
+        }
+    }
+
+    #[test]
+    fn value_4_time_decides_then_priority_then_actor_then_content_and_a_delete_is_a_write() {
+        let rules = Rules { priority: vec![PlatformNo(3), PlatformNo(1)], ..Rules::default() };
+        let row = || Some(Row(vec![]));
+        // Each beats the one before it: by content, by actor, by priority, by time.
+        let rising = [
+            side(2, 1, 10, 1, row()),
+            side(2, 1, 10, 2, row()),
+            side(2, 2, 10, 1, row()),
+            side(1, 1, 10, 1, row()),
+            side(3, 1, 10, 1, row()),
+            side(2, 1, 11, 1, None),
+        ];
+        for (at, low) in rising.iter().enumerate() {
+            for high in &rising[at + 1..] {
+                assert_eq!(last_writer(&rules, low, high), Merged::Proposal, "{low:?} {high:?}");
+                assert_eq!(last_writer(&rules, high, low), Merged::Head, "{low:?} {high:?}");
+            }
+        }
+    }
+}

@@ -29,6 +29,8 @@ pub struct PartState {
     pub c_off: Offset,
     /// The offset behind the newest input of C that D settles.
     pub settled: Offset,
+    /// The input of C of which D holds the first versions only, and how many (resolve-10).
+    pub begun: Option<(Offset, u32)>,
 }
 
 impl PartState {
@@ -55,8 +57,13 @@ impl PartState {
     pub fn fold(&mut self, canonical: &Arc<Canonical>, offset: Option<Offset>) {
         self.link = Link { offset: offset.map_or(self.link.offset, |o| o + 1), seq: canonical.seq, id: canonical.id };
         self.rctr = self.rctr.max(canonical.rctr);
-        if let (Origin::Input(input), true) = (canonical.origin, canonical.last) {
-            self.settled = self.settled.max(input + 1);
+        self.begun = None;
+        match canonical.origin {
+            Origin::Input(input) if !guard!("group-last", !canonical.last) => {
+                self.settled = self.settled.max(input + 1);
+            }
+            Origin::Input(input) => self.begun = Some((input, canonical.idx + 1)),
+            Origin::Source(_) => {}
         }
         // An S entry may be newer than this record: guard seq.
         if self.heads.get(&canonical.key).is_none_or(|h| h.seq < canonical.seq) {
@@ -85,6 +92,13 @@ impl PartState {
         let id: SchemaId = schema.id;
         self.schemas.retain(|s| s.id != id);
         self.schemas.push(schema.clone());
+    }
+
+    /// How many versions of the input at `offset` D holds already: the rest is decided again from the same
+    /// state, because the keys of a group are different ones (resolve-10).
+    #[must_use]
+    pub fn done(&self, offset: Offset) -> u32 {
+        self.begun.filter(|(input, _)| guard!("resolve-10", *input == offset)).map_or(0, |(_, done)| done)
     }
 
     /// Gives a version its place in the journal: number, unique id, and the id before (the chain).

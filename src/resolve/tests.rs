@@ -1,133 +1,125 @@
-//! Proposals of platforms that see a part of a record (read-11).
+//! What a successor finds is what the owner had, and the same inputs give the same versions.
 
+use super::policy::LastWriter;
 use super::*;
-use crate::event::{Field, PlatformNo, Position, Schema, SchemaId, Stamp, Type, Value};
-use policy::LastWriter;
+use crate::event::{
+    Claim, Control, ControlInput, PlatformNo, Position, Record, Role, Rules, Schema, SchemaId, Stamp, StateRecord,
+    Validity,
+};
+use std::collections::HashMap;
 
-fn actor(platform: u16) -> ActorId {
-    ActorId::new(PlatformNo(platform), 1)
-}
+const STAMP: Stamp = Stamp { epoch: 1, owner: 1 };
 
-fn schema() -> Arc<Schema> {
-    let field = |name: &str, ty, nullable| Field { name: name.into(), ty, nullable };
-    let fields =
-        vec![field("id", Type::Int(64), false), field("name", Type::Text, true), field("secret", Type::Text, true)];
-    Arc::new(Schema { id: SchemaId(3), name: "people".into(), fields, key: vec![0] })
-}
-
-fn row(name: &str, secret: Value) -> Row {
-    Row(vec![Value::Int(1), Value::text(name), secret])
-}
-
-fn proposal(platform: u16, ctr: u64, ts_ms: u64, value: Option<Row>, head: Option<&Canonical>) -> Proposal {
-    let local = value.as_ref().map_or(Fp::ABSENT, |row| Fp::of_row(&schema(), row));
-    let part = value.as_ref().is_some_and(Row::is_partial);
-    Proposal {
-        stamp: Stamp::default(),
-        key: Key::from("k"),
-        dot: Dot { actor: actor(platform), ctr },
-        ctx: head.map_or_else(Vv::new, |h| h.vv.clone()),
-        base_seq: head.map_or(0, |h| h.seq),
-        base_tomb: head.is_some_and(|h| h.tomb),
-        ts: Hlc::from_ms(ts_ms),
-        op: if value.is_some() { Op::Put } else { Op::Delete },
-        fp: if part { local.of_part() } else { local },
-        fp_local: local,
-        schema: SchemaId(3),
-        value: value.map(Arc::new),
+fn change(platform: u16, ctr: u64, key: &'static str, seen: &[(u16, u64)], ms: u64) -> Record {
+    let dot = |(platform, ctr)| Dot { actor: ActorId::new(PlatformNo(platform), 1), ctr };
+    let fp = Fp([u8::try_from(ms).unwrap(); 16]);
+    Record::Proposal(Box::new(Proposal {
+        stamp: STAMP,
+        key: key.into(),
+        dot: dot((platform, ctr)),
+        ctx: seen.iter().copied().map(dot).collect(),
+        base_seq: 0,
+        base_tomb: false,
+        ts: Hlc::from_ms(ms),
+        op: Op::Put,
+        fp,
+        fp_local: fp,
+        schema: Default::default(),
+        value: Some(Arc::new(Row(vec![]))),
         before: None,
         txn: None,
         src_pos: Position::START,
         rev: 0,
         entry: None,
         ambiguous_base: false,
+    }))
+}
+
+/// Everything that may stand in C: claims, commands, proposals, void ones among them.
+fn inputs() -> Vec<Record> {
+    let claim = |platform| Record::Claim(Claim { role: Role::Writer(PlatformNo(platform)), stamp: STAMP });
+    let control = |command, control| Record::Control(Box::new(ControlInput { command, control }));
+    let rules = Rules { version: 1, priority: vec![PlatformNo(2)], ..Rules::default() };
+    let schema = Schema { id: SchemaId(4), name: "notes".into(), fields: vec![], key: vec![] };
+    vec![
+        claim(1),
+        control(1, Control::Rules(rules)),
+        change(1, 1, "a", &[], 10),
+        claim(2),
+        change(2, 1, "a", &[], 20),
+        change(2, 3, "a", &[], 21),
+        control(2, Control::Schema(Arc::new(schema))),
+        control(1, Control::Rules(Rules::default())),
+        change(1, 2, "b", &[], 30),
+        change(1, 3, "a", &[(1, 1)], 12),
+        change(2, 2, "b", &[(1, 2)], 40),
+    ]
+}
+
+/// What the owner of a partition does with C from where `state` has absorbed it.
+fn run(state: &mut PartState, inputs: &[Record]) -> Vec<Arc<Canonical>> {
+    let mut made = Vec::new();
+    for (offset, input) in (0..).zip(inputs) {
+        let new = offset >= state.settled;
+        if !state.absorb(offset, input) || !new {
+            continue;
+        }
+        let Record::Proposal(proposal) = input else { continue };
+        let version = step(state, offset, proposal, &LastWriter, &None).unwrap();
+        let version = Arc::new(state.seal(version, 100 + offset));
+        state.fold(&version, None);
+        made.push(version);
+    }
+    made
+}
+
+type Told<'a> = (u64, u64, &'a Rules, &'a [Arc<Schema>], &'a Validity, u64, HashMap<Key, Arc<Canonical>>);
+
+fn told(state: &PartState) -> Told<'_> {
+    let PartState { heads, link, rctr, rules, schemas, changes, c_off, .. } = state;
+    (link.seq, *rctr, rules, schemas, changes, *c_off, heads.clone())
+}
+
+#[test]
+fn resolve_3_the_versions_are_a_function_of_the_inputs() {
+    let (mut one, mut other) = (PartState::default(), PartState::default());
+    let versions = run(&mut one, &inputs());
+    assert_eq!(versions.len(), 5, "void inputs have none");
+    assert_eq!(versions, run(&mut other, &inputs()));
+    assert_eq!(told(&one), told(&other));
+}
+
+/// resolve-1, resolve-2, resolve-12: the heads and the mark of any moment, the rest of D, and C again.
+#[test]
+fn a_successor_finds_what_the_owner_had_from_any_mark_and_any_end_of_the_journal() {
+    let inputs = inputs();
+    let mut whole = PartState::default();
+    let journal = run(&mut whole, &inputs);
+    for marked in 0..=inputs.len() {
+        let mut before = PartState::default();
+        let projected = run(&mut before, &inputs[..marked]).len();
+        let mark = before.mark(STAMP, 1);
+        for landed in projected..=journal.len() {
+            let mut state = PartState::default();
+            for head in before.heads.values() {
+                state.restore_head(&StateRecord { stamp: STAMP, head: head.clone() });
+            }
+            state.restore_mark(&mark);
+            journal[projected..landed].iter().for_each(|version| state.fold(version, None));
+            let rest = run(&mut state, &inputs);
+            assert_eq!(rest, journal[landed..], "mark at {marked}, {landed} versions");
+            assert_eq!(told(&state), told(&whole), "mark at {marked}, {landed} versions");
+        }
     }
 }
 
-struct World {
-    state: PartState,
-    old: Vec<Arc<Canonical>>,
-}
-
-impl World {
-    fn new() -> World {
-        World { state: PartState { schemas: vec![schema()], ..PartState::default() }, old: Vec::new() }
+#[test]
+fn resolve_12_what_is_absorbed_again_changes_nothing() {
+    let mut state = PartState::default();
+    run(&mut state, &inputs());
+    let before = state.clone();
+    for (offset, input) in (0..).zip(&inputs()) {
+        assert!(!state.absorb(offset, input));
     }
-
-    fn try_settle(&mut self, proposal: &Proposal) -> Result<Arc<Canonical>> {
-        let ancestor =
-            wants(&self.state, proposal).and_then(|(_, seq)| self.old.iter().find(|v| v.seq == seq).cloned());
-        let version = step(&self.state, 0, proposal, &LastWriter, &ancestor)?;
-        let version = Arc::new(self.state.seal(version, self.state.seq() + 1));
-        self.state.fold(&version, None);
-        self.old.push(version.clone());
-        Ok(version)
-    }
-
-    fn settle(&mut self, proposal: &Proposal) -> Arc<Canonical> {
-        self.try_settle(proposal).unwrap()
-    }
-}
-
-fn held(version: &Canonical) -> Option<Row> {
-    version.after.as_deref().cloned()
-}
-
-/// read-11
-#[test]
-fn an_edit_where_a_field_is_not_seen_leaves_it_as_it_is() {
-    let mut world = World::new();
-    let first = world.settle(&proposal(1, 1, 10, Some(row("ann", Value::text("s1"))), None));
-    let second = world.settle(&proposal(2, 1, 20, Some(row("anna", Value::Unchanged)), Some(&first)));
-    assert_eq!((second.cause, held(&second)), (Cause::FastForward, Some(row("anna", Value::text("s1")))));
-    assert_eq!(second.fp, Fp::of_row(&schema(), &row("anna", Value::text("s1"))));
-}
-
-/// read-11: the winner of a conflict wins what it saw; what it did not see stays as the head has it.
-#[test]
-fn a_winner_that_does_not_see_a_field_does_not_bring_an_old_value_of_it_back() {
-    let mut world = World::new();
-    let first = world.settle(&proposal(1, 1, 10, Some(row("ann", Value::text("s1"))), None));
-    world.settle(&proposal(1, 2, 20, Some(row("ann", Value::text("s2"))), Some(&first)));
-    let merged = world.settle(&proposal(2, 1, 30, Some(row("anna", Value::Unchanged)), Some(&first)));
-    assert_eq!((merged.cause, held(&merged)), (Cause::Merge, Some(row("anna", Value::text("s2")))));
-    let conflict = merged.conflict.as_ref().unwrap();
-    assert_eq!((conflict.loser, conflict.head.value.as_deref()), (Loser::Head, Some(&row("ann", Value::text("s2")))));
-    // Over a deletion it brings the record back with what it had in front of it.
-    let gone = world.settle(&proposal(1, 3, 40, None, Some(&merged)));
-    let back = world.settle(&proposal(2, 2, 50, Some(row("annie", Value::Unchanged)), Some(&merged)));
-    assert_eq!((gone.tomb, held(&back)), (true, Some(row("annie", Value::text("s2")))));
-}
-
-/// read-11
-#[test]
-fn a_record_that_begins_where_a_field_is_not_seen_begins_without_it() {
-    let mut world = World::new();
-    let first = world.settle(&proposal(2, 1, 10, Some(row("ann", Value::Unchanged)), None));
-    assert_eq!(held(&first), Some(row("ann", Value::Null)));
-    // Written at both at once: what one side does not see is the other's.
-    let mut world = World::new();
-    world.settle(&proposal(1, 1, 10, Some(row("ann", Value::text("s1"))), None));
-    let merged = world.settle(&proposal(2, 1, 20, Some(row("anna", Value::Unchanged)), None));
-    assert_eq!(held(&merged), Some(row("anna", Value::text("s1"))));
-}
-
-/// read-11, who-4
-#[test]
-fn what_says_the_same_of_all_it_sees_is_no_conflict() {
-    let mut world = World::new();
-    world.settle(&proposal(1, 1, 10, Some(row("ann", Value::text("s1"))), None));
-    let copy = Proposal { op: Op::Read, ..proposal(2, 1, 20, Some(row("ann", Value::Unchanged)), None) };
-    let joined = world.settle(&copy);
-    assert_eq!((joined.cause, held(&joined)), (Cause::Join, Some(row("ann", Value::text("s1")))));
-}
-
-/// value-2: an image that lacks what its platform does see is never filled with nothing.
-#[test]
-fn a_large_value_that_a_log_left_out_is_not_taken_for_a_hidden_field() {
-    let mut world = World::new();
-    let whole = proposal(1, 1, 10, Some(row("ann", Value::Unchanged)), None);
-    let lacking = Proposal { fp: whole.fp_local, ..whole };
-    assert!(!lacking.is_part());
-    assert_eq!(world.try_settle(&lacking).unwrap_err().code, Code::HistoryLost);
+    assert_eq!(told(&state), told(&before));
 }

@@ -1,6 +1,8 @@
 //! Time as a parameter: the simulation brings its own.
 
 use async_trait::async_trait;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where "now" comes from, and how to wait.
 #[async_trait]
@@ -37,6 +39,10 @@ impl Clock for SystemClock {
     }
 
     fn fresh_id(&self) -> u128 {
-        uuid::Uuid::new_v4().as_u128()
+        // Random once per process, then counted: a version takes one, and the system's random numbers
+        // cost a call each.
+        static FIRST: LazyLock<u128> = LazyLock::new(|| uuid::Uuid::new_v4().as_u128());
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        FIRST.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed).into())
     }
 }

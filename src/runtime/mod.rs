@@ -4,5 +4,6 @@
 pub mod clock;
 pub mod error;
 pub mod guard;
+pub mod orders;
 pub mod progress;
 pub mod telemetry;

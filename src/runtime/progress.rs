@@ -2,12 +2,13 @@
 //! Telling progress costs an atomic store or two per batch and decides nothing.
 
 use super::telemetry::{DatasetMeter, PlatformMeter};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How many parked keys are told by name.
-const NAMED_MAX: usize = 20;
+const NAMED_MAX: usize = 1_000;
 
 /// The progress of one loop, since the process began.
 #[derive(Default)]
@@ -25,18 +26,42 @@ pub struct Progress {
     held: AtomicU64,
     held_since_ms: AtomicU64,
     parked: AtomicU64,
+    dead: AtomicU64,
     newest_ms: AtomicU64,
     moved_ms: AtomicU64,
     named: Mutex<Vec<Parked>>,
+    disappeared: Mutex<Option<Disappeared>>,
 }
 
 /// A key that waits for a person.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Parked {
-    /// The key as printable bytes.
-    pub key: String,
+    /// Its bytes.
+    #[serde(serialize_with = "printable")]
+    pub key: Bytes,
+    /// The error's code.
+    pub code: &'static str,
     /// Why it was put aside.
     pub why: String,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// It waits for a person, however long; others become dead letters in time.
+    pub lasting: bool,
+}
+
+/// Records that disappeared all at once, before anybody has looked (agent-7).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Disappeared {
+    /// How many.
+    pub count: usize,
+    /// Of how many.
+    pub records: usize,
+    /// Some of their keys.
+    pub sample: Vec<Bytes>,
+}
+
+fn printable<S: serde::Serializer>(key: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&key.escape_ascii())
 }
 
 /// The numbers at one moment.
@@ -64,6 +89,8 @@ pub struct Counts {
     pub held_since_ms: u64,
     /// Keys put aside now.
     pub parked: u64,
+    /// Events that became dead letters.
+    pub dead: u64,
     /// Milliseconds since 1970 of the source commit of the newest version finished; 0 if none.
     pub newest_ms: u64,
     /// Milliseconds since 1970 of the last step forward; 0 if none.
@@ -86,6 +113,7 @@ impl Counts {
             held: self.held + other.held,
             held_since_ms: earliest(self.held_since_ms, other.held_since_ms),
             parked: self.parked + other.parked,
+            dead: self.dead + other.dead,
             newest_ms: self.newest_ms.max(other.newest_ms),
             moved_ms: self.moved_ms.max(other.moved_ms),
         };
@@ -155,9 +183,8 @@ impl Progress {
         }
     }
 
-    /// Everything below `offset` is finished, and so many versions wait, some of them for a person: by
-    /// key, and why.
-    pub fn finished(&self, offset: u64, held: usize, parked: Vec<(String, String)>, now_ms: u64) {
+    /// Everything below `offset` is finished, and so many versions wait.
+    pub fn finished(&self, offset: u64, held: usize, now_ms: u64) {
         if self.offset.swap(offset, Relaxed) != offset {
             self.moved_ms.store(now_ms, Relaxed);
         }
@@ -167,17 +194,27 @@ impl Progress {
             (0, _) => self.held_since_ms.store(now_ms, Relaxed),
             _ => {}
         }
-        self.put_aside(parked);
     }
 
-    /// So many keys wait for a person now: by key, and why.
-    pub fn put_aside(&self, parked: Vec<(String, String)>) {
-        let parked_before = self.parked.swap(wide(parked.len()), Relaxed);
-        if let Some(meter) = self.platform.as_ref().filter(|_| wide(parked.len()) > parked_before) {
-            meter.parked(wide(parked.len()) - parked_before);
+    /// The keys put aside now.
+    pub fn parked_are(&self, parked: impl Iterator<Item = Parked>) {
+        let mut parked = parked;
+        let named: Vec<Parked> = parked.by_ref().take(NAMED_MAX).collect();
+        let count = wide(named.len() + parked.count());
+        let before = self.parked.swap(count, Relaxed);
+        if let Some(meter) = self.platform.as_ref().filter(|_| count > before) {
+            meter.parked(count - before);
         }
-        if parked_before > 0 || !parked.is_empty() {
-            *self.named.lock() = parked.into_iter().take(NAMED_MAX).map(|(key, why)| Parked { key, why }).collect();
+        if before > 0 || count > 0 {
+            *self.named.lock() = named;
+        }
+    }
+
+    /// Events became dead letters.
+    pub fn died(&self, events: usize) {
+        self.dead.fetch_add(wide(events), Relaxed);
+        if let Some(meter) = self.platform.as_ref() {
+            meter.dead_lettered(wide(events));
         }
     }
 
@@ -205,9 +242,21 @@ impl Progress {
             held: self.held.load(Relaxed),
             held_since_ms: self.held_since_ms.load(Relaxed),
             parked: self.parked.load(Relaxed),
+            dead: self.dead.load(Relaxed),
             newest_ms: self.newest_ms.load(Relaxed),
             moved_ms: self.moved_ms.load(Relaxed),
         }
+    }
+
+    /// So many records have disappeared that a person must look; `None` if not.
+    pub fn disappeared(&self, what: Option<Disappeared>) {
+        *self.disappeared.lock() = what;
+    }
+
+    /// The records that a person must look at.
+    #[must_use]
+    pub fn has_disappeared(&self) -> Option<Disappeared> {
+        self.disappeared.lock().clone()
     }
 
     /// Some of the parked keys.
@@ -228,14 +277,15 @@ mod tests {
     #[test]
     fn what_waits_is_timed_from_the_first_that_waits_until_none_does() {
         let progress = Progress::default();
-        let parked = || vec![("k".to_owned(), "refused".to_owned())];
-        progress.finished(5, 1, Vec::new(), 100);
-        progress.finished(5, 2, parked(), 200);
+        let parked = Parked { key: "k".into(), code: "x", why: "refused".into(), since_ms: 200, lasting: false };
+        progress.finished(5, 1, 100);
+        progress.finished(5, 2, 200);
+        progress.parked_are([parked.clone()].into_iter());
         let counts = progress.counts();
         assert_eq!((counts.offset, counts.held, counts.held_since_ms, counts.parked), (5, 2, 100, 1));
-        let named = vec![Parked { key: "k".into(), why: "refused".into() }];
-        assert_eq!((counts.moved_ms, progress.parked()), (100, named));
-        progress.finished(7, 0, Vec::new(), 300);
+        assert_eq!((counts.moved_ms, progress.parked()), (100, vec![parked]));
+        progress.finished(7, 0, 300);
+        progress.parked_are(std::iter::empty());
         let counts = progress.counts();
         assert_eq!((counts.held_since_ms, counts.parked, counts.moved_ms), (0, 0, 300));
         assert!(progress.parked().is_empty());

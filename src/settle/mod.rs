@@ -2,14 +2,15 @@
 //! The journal is D itself: `resolve::step` decides, the decision is appended, and what was appended
 //! is folded, so that a successor finds the same state. S only shortens its way there.
 
+pub mod gaps;
 pub mod history;
 
 use crate::event::{
-    Canonical, Control, ControlInput, Fp, Key, Offset, Proposal, Record, ResolverMark, Role, Rules, Schema, Seq, Stamp,
+    Canonical, Control, ControlInput, Fp, Key, Offset, Record, ResolverMark, Role, Rules, Schema, Seq, Stamp,
     StateRecord, Validity,
 };
 use crate::guard;
-use crate::resolve::{self, Ancestor, PartState, Policy};
+use crate::resolve::{self, Ancestor, PartState, Policy, group};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::runtime::progress::Progress;
@@ -17,6 +18,7 @@ use crate::topic::message::{Newest, message};
 use crate::topic::name::Parts;
 use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
+use gaps::Gaps;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -41,6 +43,8 @@ pub struct Resolver {
     pub policy: Arc<dyn Policy>,
     /// When S is written.
     pub projection: Projection,
+    /// Milliseconds after which a change that is missing stops the partition (resolve-5).
+    pub gap_after_ms: u64,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -60,6 +64,8 @@ pub struct Journal<'a> {
     behind_since_ms: u64,
     strays: HashSet<Key>,
     looked_ms: u64,
+    /// Changes that are missing before others (resolve-5).
+    gaps: Gaps,
 }
 
 impl Resolver {
@@ -95,6 +101,7 @@ impl Resolver {
             behind_since_ms: now_ms,
             strays,
             looked_ms: now_ms,
+            gaps: Gaps::default(),
         })
     }
 
@@ -171,27 +178,53 @@ impl Journal<'_> {
 
     /// Settles a batch of inputs: one append to D, in flight when this returns.
     pub async fn settle(&mut self, inputs: Vec<Delivered<Typed>>) -> Result<()> {
+        let now_ms = self.resolver.clock.now_ms();
         let mut outputs = Vec::with_capacity(inputs.len());
         for input in inputs {
             let Some(record) = &input.payload else { continue };
             let new = input.offset >= self.state.settled;
+            self.gaps.note(&self.state.changes, record, now_ms);
             if !self.state.absorb(input.offset, record) || !new {
                 continue;
             }
-            if let Record::Proposal(proposal) = &**record {
-                let ancestor = match resolve::wants(&self.state, proposal) {
-                    Some((key, seq)) => self.fetch(&key, seq, &mut outputs).await?,
-                    None => None,
-                };
-                let version = self.decide(input.offset, proposal, &ancestor)?;
-                self.state.fold(&version, None);
-                outputs.push(message(Arc::new(Record::Canonical(version))));
+            // resolve-10: the versions D holds already are not made again.
+            for idx in self.state.done(input.offset)..group::size(record) {
+                self.settle_one(input.offset, record, idx, &mut outputs).await?;
             }
         }
         if outputs.is_empty() {
             self.resolver.progress.settled(0, 0, self.state.c_off, self.resolver.clock.now_ms());
         }
         self.dataset.send(outputs);
+        Ok(())
+    }
+
+    /// Settles number `idx` of what an input asks for.
+    async fn settle_one(
+        &mut self,
+        offset: Offset,
+        input: &Record,
+        idx: u32,
+        outputs: &mut Vec<Message<Typed>>,
+    ) -> Result<()> {
+        let deletion = match input {
+            Record::Truncate(truncate) => group::deletion(&self.state, truncate, idx),
+            _ => None,
+        };
+        let proposal = match (input, &deletion) {
+            (Record::Proposal(proposal), _) => proposal,
+            (_, Some(deletion)) => deletion,
+            _ => return Ok(()),
+        };
+        let ancestor = match resolve::wants(&self.state, proposal) {
+            Some((key, seq)) => self.fetch(&key, seq, outputs).await?,
+            None => None,
+        };
+        let version = resolve::step(&self.state, offset, proposal, &*self.resolver.policy, &ancestor)?;
+        let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
+        let version = Arc::new(self.state.seal(group::placed(version, idx, group::size(input)), id));
+        self.state.fold(&version, None);
+        outputs.push(message(Arc::new(Record::Canonical(version))));
         Ok(())
     }
 
@@ -208,12 +241,6 @@ impl Journal<'_> {
         }
         let voids = self.dataset.verified().saturating_sub(self.dataset.tip().0);
         history::version(&*self.resolver.log, &self.resolver.parts.dataset, key, seq, voids).await
-    }
-
-    fn decide(&self, offset: Offset, proposal: &Proposal, ancestor: &Ancestor) -> Result<Arc<Canonical>> {
-        let version = resolve::step(&self.state, offset, proposal, &*self.resolver.policy, ancestor)?;
-        let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
-        Ok(Arc::new(self.state.seal(version, id)))
     }
 
     /// Waits until an append is answered; for ever if none is in flight. Cancel-safe.
@@ -246,23 +273,45 @@ impl Journal<'_> {
         if self.dataset.in_flight() {
             return u64::MAX;
         }
-        let project = if self.behind.is_empty() { u64::MAX } else { self.behind_since_ms };
-        self.looked_ms.min(project).saturating_add(self.resolver.projection.every_ms)
+        let project = if self.behind.is_empty() || self.is_behind() { u64::MAX } else { self.behind_since_ms };
+        let projected = self.looked_ms.min(project).saturating_add(self.resolver.projection.every_ms);
+        projected.min(self.gaps.due_ms(self.resolver.gap_after_ms))
+    }
+
+    /// Whether D holds versions of inputs that are not read again yet, or the first of a group: a mark that
+    /// stood on them would have its successor make them twice (resolve-10).
+    fn is_behind(&self) -> bool {
+        let unread = guard!("reread-first", self.state.c_off < self.state.settled);
+        unread || guard!("whole-groups", self.state.begun.is_some())
     }
 
     /// What is done behind the hot path: look for strays, project to S.
     pub async fn tend(&mut self) -> Result<()> {
         let now_ms = self.resolver.clock.now_ms();
+        self.check_gaps(now_ms).await?;
         let full = !self.dataset.in_flight() && self.behind.len() >= self.resolver.projection.versions_max;
         if !full && now_ms < self.due_ms() {
             return Ok(());
         }
         self.looked_ms = now_ms;
         self.reassert().await?;
-        if !self.behind.is_empty() && guard!("project", true) {
+        if !self.behind.is_empty() && !self.is_behind() && guard!("project", true) {
             self.project().await?;
         }
         Ok(())
+    }
+
+    /// resolve-5: a gap that no takeover has closed in time stops the partition, once all of C is read.
+    async fn check_gaps(&mut self, now_ms: u64) -> Result<()> {
+        if now_ms < self.gaps.due_ms(self.resolver.gap_after_ms) {
+            return Ok(());
+        }
+        let changes = &self.resolver.parts.changes;
+        if self.resolver.log.bounds(changes).await?.high > self.state.c_off {
+            self.gaps.postpone(now_ms);
+            return Ok(());
+        }
+        self.gaps.check(&self.state.changes, changes)
     }
 
     /// claim-7: a plain upsert consumer must not be left with a void version as the last of its key.
@@ -313,14 +362,17 @@ pub async fn rule(log: &dyn Log<Typed>, changes: &Partition, rules: &Rules) -> R
     log.session().await?.append(changes, vec![input]).await.map(|_| ())
 }
 
-/// Says in C which schemas are in use, before their first user (read-10). Unclaimed: the command id
-/// is made of the schema, so that a second announcement is void (claim-10).
+/// Says in C which schemas are in use, before their first user (read-10). Unclaimed.
 pub async fn announce(log: &dyn Log<Typed>, changes: &Partition, schemas: &[Arc<Schema>]) -> Result<()> {
-    let inputs = schemas.iter().map(|schema| {
-        let name = format!("schema {} {}", schema.id.0, schema.name);
-        let command = u128::from_be_bytes(Fp::of_bytes(name.as_bytes()).0);
-        let input = ControlInput { command, control: Control::Schema(schema.clone()) };
-        message(Arc::new(Record::Control(Box::new(input))))
-    });
-    log.session().await?.append(changes, inputs.collect()).await.map(|_| ())
+    log.session().await?.append(changes, schemas.iter().map(announcement).collect()).await.map(|_| ())
+}
+
+/// A schema as a control input. The command id is made of the schema, so that a second announcement is
+/// void (claim-10).
+#[must_use]
+pub fn announcement(schema: &Arc<Schema>) -> Message<Typed> {
+    let name = format!("schema {} {}", schema.id.0, schema.name);
+    let command = u128::from_be_bytes(Fp::of_bytes(name.as_bytes()).0);
+    let input = ControlInput { command, control: Control::Schema(schema.clone()) };
+    message(Arc::new(Record::Control(Box::new(input))))
 }

@@ -1,14 +1,15 @@
 //! Which records of a partition count: the fold every reader runs (protocol.md §3). Pure.
 //! It fences old owners with nothing but the order of the log.
 
-use crate::event::{Canonical, Claim, ControlInput, Proposal, Record, Role, Stamp, Validity};
+use crate::event::{ActorId, Canonical, Claim, ControlInput, Ctr, Dot, Record, Role, Stamp, Validity};
 
 /// Takes the next record of a partition and says whether it counts. Records must be given in the
 /// order of their offsets, from the start of the partition or from a stored `Validity` on (claim-1).
 pub fn admit(fold: &mut Validity, record: &Record) -> bool {
     match record {
         Record::Claim(claim) => admit_claim(fold, claim),
-        Record::Proposal(proposal) => admit_proposal(fold, proposal),
+        Record::Proposal(proposal) => admit_change(fold, proposal.dot, proposal.stamp),
+        Record::Truncate(truncate) => admit_change(fold, truncate.dot, truncate.stamp),
         Record::Control(input) => admit_control(fold, input),
         Record::Canonical(canonical) => admit_canonical(fold, canonical),
         Record::State(state) => owns(fold, Role::Resolver, state.stamp),
@@ -19,6 +20,8 @@ pub fn admit(fold: &mut Validity, record: &Record) -> bool {
         Record::AgentMark(mark) => owns_any_writer(fold, mark.stamp),
         // A projection keyed so that duplicates collapse (resolve-4).
         Record::Conflict(_) => true,
+        // Written under no claim; repeated letters are the same letter.
+        Record::Dead(_) => true,
     }
 }
 
@@ -39,14 +42,31 @@ fn admit_claim(fold: &mut Validity, claim: &Claim) -> bool {
 
 /// Stamped by the current owner, and the dense next of its actor: lower is a duplicate, higher
 /// means an earlier one was lost (resolve-5).
-fn admit_proposal(fold: &mut Validity, proposal: &Proposal) -> bool {
-    let actor = proposal.dot.actor;
-    let last = fold.last.get(&actor).copied().unwrap_or(0);
-    let valid = owns(fold, Role::Writer(actor.platform()), proposal.stamp) && proposal.dot.ctr == last + 1;
+fn admit_change(fold: &mut Validity, dot: Dot, stamp: Stamp) -> bool {
+    let valid = owns(fold, Role::Writer(dot.actor.platform()), stamp) && dot.ctr == newest(fold, dot.actor) + 1;
     if valid {
-        fold.last.insert(actor, proposal.dot.ctr);
+        fold.last.insert(dot.actor, dot.ctr);
     }
     valid
+}
+
+/// The newest counter of an actor that counts.
+#[must_use]
+pub fn newest(fold: &Validity, actor: ActorId) -> Ctr {
+    fold.last.get(&actor).copied().unwrap_or(0)
+}
+
+/// Whose changes are missing before a record that is next: the current owner of the role wrote it, and
+/// an earlier one of its own is not there (resolve-5).
+#[must_use]
+pub fn gap_before(fold: &Validity, record: &Record) -> Option<(ActorId, Stamp)> {
+    let (dot, stamp) = match record {
+        Record::Proposal(proposal) => (proposal.dot, proposal.stamp),
+        Record::Truncate(truncate) => (truncate.dot, truncate.stamp),
+        _ => return None,
+    };
+    let gap = owns(fold, Role::Writer(dot.actor.platform()), stamp) && dot.ctr > newest(fold, dot.actor) + 1;
+    gap.then_some((dot.actor, stamp))
 }
 
 fn admit_control(fold: &mut Validity, input: &ControlInput) -> bool {
@@ -70,4 +90,62 @@ fn owns(fold: &Validity, role: Role, stamp: Stamp) -> bool {
 /// L belongs to one platform, so whoever is a writer there is its writer.
 fn owns_any_writer(fold: &Validity, stamp: Stamp) -> bool {
     stamp.epoch > 0 && fold.owners.iter().any(|(role, owner)| matches!(role, Role::Writer(_)) && *owner == stamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Control, Hlc, PlatformNo, Position, Rules, Truncate, Txn};
+
+    const ROLE: Role = Role::Writer(PlatformNo(1));
+
+    fn stamp(epoch: u64, owner: u128) -> Stamp {
+        Stamp { epoch, owner }
+    }
+
+    fn claimed(epoch: u64, owner: u128) -> Record {
+        Record::Claim(Claim { role: ROLE, stamp: stamp(epoch, owner) })
+    }
+
+    fn change(stamp: Stamp, ctr: u64) -> Record {
+        Record::Truncate(Box::new(Truncate {
+            stamp,
+            dot: Dot { actor: ActorId::new(PlatformNo(1), 1), ctr },
+            ts: Hlc::default(),
+            schema: Default::default(),
+            txn: Txn { id: 0, idx: 0 },
+            src_pos: Position::START,
+            gone: Vec::new(),
+        }))
+    }
+
+    #[test]
+    fn claim_5_of_two_candidates_the_first_in_the_log_wins_and_the_old_owner_is_void() {
+        let mut fold = Validity::default();
+        assert!(admit(&mut fold, &claimed(1, 7)) && admit(&mut fold, &change(stamp(1, 7), 1)));
+        assert!(admit(&mut fold, &claimed(2, 8)) && !admit(&mut fold, &claimed(2, 9)));
+        assert_eq!(owner(&fold, ROLE), stamp(2, 8));
+        for late in [stamp(1, 7), stamp(2, 9), stamp(0, 0)] {
+            assert!(!admit(&mut fold, &change(late, 2)), "{late:?}");
+        }
+        assert!(admit(&mut fold, &change(stamp(2, 8), 2)));
+    }
+
+    /// resolve-5: neither a duplicate nor a change behind a gap counts.
+    #[test]
+    fn counters_are_dense() {
+        let mut fold = Validity::default();
+        admit(&mut fold, &claimed(1, 7));
+        let counts: Vec<bool> = [1, 1, 3, 2, 3].map(|ctr| admit(&mut fold, &change(stamp(1, 7), ctr))).into();
+        assert_eq!(counts, [true, false, false, true, true]);
+    }
+
+    #[test]
+    fn claim_10_a_command_needs_no_claim_and_counts_once() {
+        let mut fold = Validity::default();
+        let input =
+            |command| Record::Control(Box::new(ControlInput { command, control: Control::Rules(Rules::default()) }));
+        let counts = [5, 5, 6].map(|command| admit(&mut fold, &input(command)));
+        assert_eq!(counts, [true, false, true]);
+    }
 }

@@ -63,6 +63,12 @@ impl Coded {
         self.forms().row(id).ok_or_else(|| Error::new(Code::RecordUndecodable, problem).at("schema", id.0))
     }
 
+    /// The schema that records of `topic` (`<c>`) are written under; `None` before `prepare`.
+    #[must_use]
+    pub fn current(&self, topic: &str) -> Option<Arc<Schema>> {
+        self.shared.collections.read().get(topic).map(|collection| collection.row.clone())
+    }
+
     fn forms(&self) -> &Arc<Forms> {
         self.shared.schemas.forms()
     }
@@ -104,22 +110,40 @@ impl Shared {
         let current = self.collection_of(&at.topic)?;
         let forms = self.schemas.forms();
         let mut bytes = Vec::with_capacity(messages.len() * 256);
-        let mut spans: Vec<(Bytes, Option<Range<usize>>)> = Vec::with_capacity(messages.len());
+        let mut spans: Vec<(Where, Option<Range<usize>>)> = Vec::with_capacity(messages.len());
         for Message { key, payload } in messages {
             let Some(record) = payload else {
-                spans.push((key, None));
+                spans.push((Where::Given(key), None));
                 continue;
             };
             let start = bytes.len();
             encode_one(&record, &current, forms, &mut bytes).map_err(|error| error.at("partition", at))?;
-            let key = wire_key(&record, &current).unwrap_or(key);
-            spans.push((key, Some(start..bytes.len())));
+            let end = bytes.len();
+            let key = if put_wire_key(&record, &current, &mut bytes) {
+                Where::Behind(end..bytes.len())
+            } else {
+                Where::Given(key)
+            };
+            spans.push((key, Some(start..end)));
         }
         let bytes = Bytes::from(bytes);
-        let message =
-            |(key, span): (Bytes, Option<Range<usize>>)| Message { key, payload: span.map(|s| bytes.slice(s)) };
+        let message = |(key, span): (Where, Option<Range<usize>>)| {
+            let key = match key {
+                Where::Given(key) => key,
+                Where::Behind(span) => bytes.slice(span),
+            };
+            Message { key, payload: span.map(|s| bytes.slice(s)) }
+        };
         Ok(spans.into_iter().map(message).collect())
     }
+}
+
+/// Where the key of a message is.
+enum Where {
+    /// As it was given.
+    Given(Bytes),
+    /// In the batch's buffer, behind its record.
+    Behind(Range<usize>),
 }
 
 /// Encodes under the record's own schema, which may be an earlier one than the current.
@@ -146,10 +170,14 @@ fn data_key(record: &Record) -> Option<&Key> {
     (!key.is_empty()).then_some(key)
 }
 
-/// The message key in the Confluent wire format, for records with data in `<c>` and `.changes`.
-fn wire_key(record: &Record, collection: &Collection) -> Option<Bytes> {
-    let key = data_key(record)?;
-    Some([avro::header(collection.key).as_slice(), &key.0].concat().into())
+/// Appends the message key in the Confluent wire format, if the record has data in `<c>` and `.changes`.
+fn put_wire_key(record: &Record, collection: &Collection, out: &mut Vec<u8>) -> bool {
+    let key = data_key(record);
+    if let Some(key) = key {
+        out.extend_from_slice(&avro::header(collection.key));
+        out.extend_from_slice(&key.0);
+    }
+    key.is_some()
 }
 
 struct CodedSession {

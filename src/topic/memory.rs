@@ -59,7 +59,16 @@ struct InFlight<P> {
     session: u64,
     at: Partition,
     messages: Vec<Message<P>>,
+    /// Offsets of its messages that have landed before the rest.
+    landed: Vec<Offset>,
     answer: Arc<Mutex<Answer>>,
+}
+
+impl<P> InFlight<P> {
+    fn shown(&self) -> Flight {
+        let InFlight { number, session, at, messages, .. } = self;
+        Flight { number: *number, session: *session, at: at.clone(), messages: messages.len() }
+    }
 }
 
 #[derive(Default)]
@@ -89,6 +98,8 @@ pub struct Flight {
     pub session: u64,
     /// Where it goes.
     pub at: Partition,
+    /// How many of its messages have not landed.
+    pub messages: usize,
 }
 
 impl<P: Payload> MemoryLog<P> {
@@ -114,16 +125,36 @@ impl<P: Payload> MemoryLog<P> {
     #[must_use]
     pub fn flights(&self) -> Vec<Flight> {
         let state = self.0.state.lock();
-        state.flights.iter().map(|f| Flight { number: f.number, session: f.session, at: f.at.clone() }).collect()
+        state.flights.iter().map(|f| f.shown()).collect()
     }
 
     /// Lets an append land and answers it, if its sender still waits.
     pub fn land(&self, number: u64) {
         let mut state = self.0.state.lock();
         let Some(at) = state.flights.iter().position(|f| f.number == number) else { return };
-        let flight = state.flights.remove(at);
-        let outcome = state.write(&flight.at, flight.messages, self.0.clock.now_ms());
-        Answer::give(&flight.answer, outcome);
+        let InFlight { at, messages, mut landed, answer, .. } = state.flights.remove(at);
+        let outcome = state.write(&at, messages, self.0.clock.now_ms());
+        Answer::give(
+            &answer,
+            outcome.map(|rest| {
+                landed.extend(rest);
+                landed
+            }),
+        );
+    }
+
+    /// Lets the first `count` messages of an append land; the rest stays on its way, and the append is not
+    /// answered. A batch is ordered, not atomic.
+    pub fn land_part(&self, number: u64, count: usize) {
+        let mut state = self.0.state.lock();
+        let Some(index) = state.flights.iter().position(|f| f.number == number) else { return };
+        let Some(flight) = state.flights.get_mut(index) else { return };
+        let at = flight.at.clone();
+        let part: Vec<_> = flight.messages.drain(..count.min(flight.messages.len())).collect();
+        let landed = state.write(&at, part, self.0.clock.now_ms()).unwrap_or_default();
+        if let Some(flight) = state.flights.get_mut(index) {
+            flight.landed.extend(landed);
+        }
     }
 
     /// Drops an append: it never lands, and its sender learns that its fate is unknown.
@@ -201,7 +232,8 @@ impl<P: Payload> Session<P> for MemorySession<P> {
         let answer = Arc::new(Mutex::new(Answer::default()));
         state.handed += 1;
         let number = state.handed;
-        state.flights.push(InFlight { number, session: self.number, at: at.clone(), messages, answer: answer.clone() });
+        let (session, landed) = (self.number, Vec::new());
+        state.flights.push(InFlight { number, session, at: at.clone(), messages, landed, answer: answer.clone() });
         Box::pin(poll_fn(move |context| {
             let mut answer = answer.lock();
             match answer.outcome.take() {

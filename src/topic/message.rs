@@ -30,7 +30,7 @@ fn key_of(record: &Record) -> Bytes {
     match record {
         Record::Proposal(p) => p.key.0.clone(),
         Record::Canonical(c) => c.key.0.clone(),
-        Record::Control(_) => Bytes::new(),
+        Record::Control(_) | Record::Truncate(_) => Bytes::new(),
         Record::Claim(c) => numbered(b'c', role_number(c.role) << 48 | c.stamp.epoch, c.stamp),
         Record::State(s) => keyed(b's', &s.head.key, s.head.seq, s.stamp),
         Record::ResolverMark(m) => numbered(b'm', m.number, m.stamp),
@@ -40,6 +40,7 @@ fn key_of(record: &Record) -> Bytes {
         Record::AgentMark(m) => numbered(b'a', m.rev, m.stamp),
         // Two resolvers settle the same conflict in the same seq or one of them is void.
         Record::Conflict(c) => keyed(b'x', &Key::default(), c.seq, Stamp::default()),
+        Record::Dead(d) => keyed(b'd', &d.key, d.offset.unwrap_or(d.pos.commit), Stamp::default()),
     }
 }
 

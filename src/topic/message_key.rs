@@ -11,7 +11,7 @@ pub fn message_key(record: &Record) -> Bytes {
     match record {
         Record::Proposal(proposal) => proposal.key.0.clone(),
         Record::Canonical(canonical) => canonical.key.0.clone(),
-        Record::Control(_) => Bytes::new(),
+        Record::Control(_) | Record::Truncate(_) => Bytes::new(),
         Record::Claim(claim) => tagged(b'C', None, &[claim.stamp.epoch], Some(claim.stamp)),
         Record::State(state) => tagged(b'S', Some(&state.head.key), &[state.head.seq], Some(state.stamp)),
         Record::ResolverMark(mark) => tagged(b'M', None, &[mark.number], Some(mark.stamp)),
@@ -27,6 +27,7 @@ pub fn message_key(record: &Record) -> Bytes {
         }
         // A projection of valid records only: duplicates are equal and collapse (resolve-4).
         Record::Conflict(canonical) => tagged(b'X', Some(&canonical.key), &[canonical.seq], None),
+        Record::Dead(letter) => tagged(b'D', Some(&letter.key), &[letter.pos.commit, letter.pos.ordinal], None),
     }
 }
 
@@ -76,10 +77,10 @@ mod tests {
 
         /// topic-7: a tag first, so that kinds never share a key.
         #[test]
-        fn kinds_never_share_a_key(seed in any::<u64>(), a in 4..11usize, b in 4..11usize) {
+        fn kinds_never_share_a_key(seed in any::<u64>(), a in 4..12usize, b in 4..12usize) {
             let (one, other) = (message_key(&record(seed, a)), message_key(&record(seed, b)));
             prop_assert_eq!(one.first() == other.first(), a == b);
-            prop_assert_eq!(Kind::ALL.len(), 11);
+            prop_assert_eq!(Kind::ALL.len(), 12);
         }
     }
 

@@ -7,11 +7,13 @@
 //! and Kafka, typed records for the stages; `codec` joins the two.
 
 pub mod claim;
+pub mod letters;
 pub mod message;
 pub mod message_key;
 pub mod name;
 pub mod owner;
 
+pub mod lineages;
 pub mod memory;
 
 pub mod embedded;

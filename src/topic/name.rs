@@ -105,6 +105,13 @@ pub struct Parts {
     pub conflicts: Partition,
 }
 
+/// The dead letters beside a partition of D or C.
+#[must_use]
+pub fn dead_beside(at: &Partition) -> Partition {
+    let base = at.topic.strip_suffix(".changes").unwrap_or(&at.topic);
+    Partition::new(format!("{base}.dead"), at.index)
+}
+
 /// Kafka's murmur2, so that stock producers and consumers agree on the partition.
 fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;

@@ -6,8 +6,10 @@
     reason = "a test fails by panicking and tells figures"
 )]
 
+mod held;
 mod journal;
 mod killed;
+mod letters;
 mod node;
 mod process;
 mod projection;

@@ -250,6 +250,20 @@ fn proposal(schema: &Schema, key: &Key, stamp: Stamp) -> Proposal {
     }
 }
 
+fn truncate(schema: &Schema, key: &Key, stamp: Stamp) -> Truncate {
+    let gone =
+        Gone { key: key.clone(), ctx: [dot(1, 1)].into_iter().collect(), base_seq: 4, base_tomb: false, fp: fp(8) };
+    Truncate {
+        stamp,
+        dot: dot(2, 4),
+        ts: Hlc::from_ms(1_700_000_000_000),
+        schema: schema.id,
+        txn: Txn { id: 701, idx: 0 },
+        src_pos: Position::new(9, 0),
+        gone: vec![gone],
+    }
+}
+
 fn validity(stamp: Stamp) -> Validity {
     Validity {
         owners: [(Role::Writer(PlatformNo(2)), stamp), (Role::Resolver, stamp)].into_iter().collect(),
@@ -272,6 +286,7 @@ fn records(schema: &Arc<Schema>) -> Vec<Record> {
         base_seq: 4,
         base_tomb: false,
         fp: fp(7),
+        schema: schema.id,
         ts: Hlc(75),
         pos: Position::new(8, 1),
     };
@@ -303,8 +318,22 @@ fn records(schema: &Arc<Schema>) -> Vec<Record> {
         Record::ResolverMark(Box::new(mark)),
         Record::Known(Box::new(KnownRecord { stamp, key: key.clone(), known })),
         Record::ReaderMark(Box::new(reader)),
-        Record::Ledger(Box::new(LedgerRecord { stamp, key, rev: 2, entry: entry(schema), canon: link })),
+        Record::Ledger(Box::new(LedgerRecord { stamp, key: key.clone(), rev: 2, entry: entry(schema), canon: link })),
         Record::AgentMark(Box::new(AgentMark { stamp, cpos: 13, ctr: 3, rev: 2, canon: link })),
-        Record::Conflict(head),
+        Record::Conflict(head.clone()),
+        Record::Truncate(Box::new(truncate(schema, &key, stamp))),
+        Record::Dead(Box::new(DeadLetter {
+            id: stamp.owner,
+            fate: Fate::Open,
+            stage: Stage::Apply,
+            by: dot(2, 3).actor,
+            key: head.key.clone(),
+            code: "constraint_violated".into(),
+            why: "a name is there already".into(),
+            pos: Position::new(8, 1),
+            offset: Some(12),
+            version: Some(head),
+            native: Some("{}".into()),
+        })),
     ]
 }

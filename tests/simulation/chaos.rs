@@ -6,6 +6,7 @@ mod steps;
 use super::exclusive_store::ExclusiveStore;
 use super::executor::{Rng, SimClock, TaskId, Time, World, now};
 use super::hint_store::{HintStore, Variant};
+use super::lineages::SimLineages;
 use super::log_store::LogStore;
 use super::oracle::{Oracle, Rest, is_checkpointed, replays};
 use super::product::{Access, Env, Platform, Product, RoleId, Start};
@@ -43,6 +44,10 @@ pub(crate) struct Config {
     pub fault_weight: u32,
     /// Application edits that no log shows, of 1000 (sink-8).
     pub log_gap: u32,
+    /// Application writes that truncate the table of a LOG platform, of 1000 (read-9).
+    pub truncates: u32,
+    /// Application writes, in 1000 steps.
+    pub write_weight: u32,
     /// Clocks are off by up to this many milliseconds.
     pub skew_ms: i64,
     /// Whether a tag an application removed may come back there for a while and be kept in its next
@@ -108,6 +113,7 @@ struct Simulation<'a> {
     time: Arc<Time>,
     log: MemoryLog<Arc<Record>>,
     topics: Topics,
+    lineages: Arc<SimLineages>,
     sites: Vec<Site>,
     site_clocks: Vec<Arc<SimClock>>,
     oracle: Oracle,
@@ -195,6 +201,7 @@ impl<'a> Simulation<'a> {
             time,
             log,
             topics,
+            lineages: SimLineages::new(),
             sites,
             site_clocks,
             oracle,
@@ -243,6 +250,7 @@ impl<'a> Simulation<'a> {
             clock: SimClock::new(self.time.clone(), skew),
             platforms: self.sites.iter().enumerate().map(platform).collect(),
             topics: self.topics.clone(),
+            lineages: self.lineages.clone(),
             policy: self.config.policy,
             assigned: assigned.clone(),
             instance: self.instances,
@@ -290,7 +298,9 @@ impl<'a> Simulation<'a> {
                     10 => self.compact(),
                     _ => self.jump(),
                 },
-                _ if draw >= 985 && done < config.operations => done += usize::from(self.app_write()),
+                _ if draw >= 1000 - config.write_weight as usize && done < config.operations => {
+                    done += usize::from(self.app_write());
+                }
                 _ if draw >= 980 => self.app_transaction(),
                 _ if draw >= 970 => _ = self.late_write(),
                 _ if draw >= 967 => self.restart_missing(),

@@ -21,11 +21,36 @@ const BASE: Config = Config {
     faults: 3,
     fault_weight: 12,
     log_gap: 0,
+    truncates: 0,
+    write_weight: 15,
     skew_ms: 0,
     strict: true,
     sequential: false,
     quiet_ms: 300_000,
     steps_max: 40_000,
+};
+
+/// Large groups, cut short again and again.
+const GROUPS: Config = Config {
+    name: "2 log, truncates, heavy faults",
+    platforms: &[LOG, LOG],
+    keys: 8,
+    operations: 30,
+    truncates: 120,
+    faults: 12,
+    fault_weight: 60,
+    ..BASE
+};
+
+/// Local edits in quick succession on few keys: what a sink finds is ahead of what the reader has told.
+const STORM: Config = Config {
+    name: "2 log, storm",
+    platforms: &[LOG, LOG],
+    keys: 2,
+    operations: 60,
+    faults: 2,
+    write_weight: 30,
+    ..BASE
 };
 
 /// All configurations.
@@ -35,6 +60,12 @@ pub(crate) const CONFIGS: &[Config] = &[
     Config { name: "3 log, 2 partitions", partitions: 2, keys: 4, ..BASE },
     Config { name: "3 log, hot key", keys: 1, operations: 24, ..BASE },
     Config { name: "3 log, unlogged edits", log_gap: 100, ..BASE },
+    Config { name: "3 log, truncates", truncates: 150, keys: 4, ..BASE },
+    Config { name: "3 log, truncates, 2 partitions", truncates: 150, partitions: 2, keys: 8, operations: 20, ..BASE },
+    Config { name: "log, unique, truncates", platforms: &[LOG, UNIQUE], truncates: 150, keys: 4, ..BASE },
+    Config { name: "2 log, truncates, register", platforms: &[LOG, LOG], policy: Policy::Register, ..GROUPS },
+    GROUPS,
+    STORM,
     Config { name: "2 log, unique", platforms: &[LOG, LOG, UNIQUE], ..BASE },
     Config { name: "2 log, unique, register", platforms: &[LOG, LOG, UNIQUE], policy: Policy::Register, ..BASE },
     Config { name: "2 log, exclusive", platforms: &[LOG, LOG, EXCLUSIVE], ..BASE },
@@ -74,4 +105,5 @@ pub(crate) const CONFIGS: &[Config] = &[
         sequential: true,
         ..BASE
     },
+    Config { name: "in sequence, truncates", keys: 4, truncates: 150, faults: 0, sequential: true, ..BASE },
 ];

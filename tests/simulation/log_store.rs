@@ -65,6 +65,9 @@ struct State {
     waiting: Vec<Waker>,
 }
 
+/// What an application makes of a key.
+type Edit = (Key, Option<Arc<Row>>);
+
 /// The locker that stands for the application.
 const APPLICATION: u64 = 0;
 
@@ -84,6 +87,12 @@ impl State {
         }
     }
 
+    fn edit(&mut self, (key, after): Edit) -> Change {
+        let (fp, before) = (fp(after.as_deref()), self.image(&key));
+        self.put(&key, after.clone(), fp);
+        Change::Row { collection: 0, key, after, fp, before }
+    }
+
     fn is_locked(&self, key: &Key) -> bool {
         self.locks.iter().any(|l| l.0 == *key)
     }
@@ -91,7 +100,7 @@ impl State {
     fn append(&mut self, time_ms: u64, changes: Vec<Change>) {
         self.commit += 1;
         if !changes.is_empty() {
-            self.log.push_back(Transaction { commit: self.commit, time_ms, first: 0, changes });
+            self.log.push_back(Transaction { commit: self.commit, time_ms, first: 0, changes, forms: Vec::new() });
         }
         self.waiting.drain(..).for_each(Waker::wake);
     }
@@ -143,12 +152,26 @@ impl LogStore {
     /// An application's transaction; without `logged` no reader ever sees it (sink-8).
     pub(crate) fn app_write(&self, key: &Key, row: Option<Arc<Row>>, logged: bool) {
         let mut state = self.0.state.lock();
-        let (fp, before) = (fp(row.as_deref()), state.image(key));
-        state.put(key, row.clone(), fp);
+        let change = state.edit((key.clone(), row));
         if logged {
-            let change = Change::Row { collection: 0, key: key.clone(), after: row, fp, before };
             state.append(self.0.clock.now_ms(), vec![change]);
         }
+        self.0.shared.active();
+    }
+
+    /// Whether any row is locked: then the table cannot be truncated.
+    pub(crate) fn is_locked(&self) -> bool {
+        !self.0.state.lock().locks.is_empty()
+    }
+
+    /// A transaction that empties the table, between two other edits.
+    pub(crate) fn app_truncate(&self, before: Option<Edit>, after: Option<Edit>) {
+        let mut state = self.0.state.lock();
+        let mut changes: Vec<Change> = before.into_iter().map(|edit| state.edit(edit)).collect();
+        state.rows.clear();
+        changes.push(Change::Truncate(0));
+        changes.extend(after.into_iter().map(|edit| state.edit(edit)));
+        state.append(self.0.clock.now_ms(), changes);
         self.0.shared.active();
     }
 

@@ -11,6 +11,7 @@ mod deployed;
 mod exclusive_store;
 mod executor;
 mod hint_store;
+mod lineages;
 mod log_store;
 mod oracle;
 #[allow(dead_code, reason = "it offers a product more than the toy takes")]

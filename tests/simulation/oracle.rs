@@ -5,7 +5,9 @@ use super::executor::now;
 use super::product::RoleId;
 use super::shared::{Count, Shared, trace};
 use super::workload::{Journal, Policy, Tags, Written, fp, key, key_index, tags};
-use driftless::event::{Canonical, Cause, Conflict, Key, Loser, Op, Origin, Position, Proposal, Record, Seq, Validity};
+use driftless::event::{
+    Canonical, Cause, Conflict, Fp, Gone, Key, Loser, Op, Origin, Position, Proposal, Record, Seq, Truncate, Validity,
+};
 use driftless::topic::claim::admit;
 use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
@@ -67,8 +69,10 @@ pub(crate) struct Oracle {
     policy: Policy,
     changes: Vec<Cursor>,
     dataset: Vec<Cursor>,
-    /// Valid proposals by partition and offset.
-    filed: BTreeMap<(u32, u64), Filed>,
+    /// Valid proposals by partition, offset and, of the keys of a truncate, number.
+    filed: BTreeMap<(u32, u64, u32), Filed>,
+    /// Per partition: the group that D ends in, and the number that comes next (resolve-10).
+    groups: Vec<Option<(u64, u32)>>,
     /// Valid versions of each key, in order.
     versions: BTreeMap<Key, Vec<Arc<Canonical>>>,
     lost_tags: Tags,
@@ -83,6 +87,7 @@ impl Oracle {
             changes: parts().map(|p| Cursor::new(&log, &topics.changes(p))).collect(),
             dataset: parts().map(|p| Cursor::new(&log, &topics.dataset(p))).collect(),
             filed: BTreeMap::new(),
+            groups: vec![None; topics.partitions as usize],
             versions: BTreeMap::new(),
             lost_tags: 0,
             lost_deletions: BTreeSet::new(),
@@ -103,7 +108,7 @@ impl Oracle {
                 return;
             }
             shared.active();
-            if let Record::Proposal(p) = record {
+            for (idx, p) in (0..).zip(proposed(record)) {
                 let (by, base, held) = (p.dot, p.base_seq, tags(p.value.as_deref()));
                 trace!(
                     shared,
@@ -111,7 +116,7 @@ impl Oracle {
                 );
                 shared.count(Count::Proposals);
                 *shared.published.lock() |= tags(p.value.as_deref());
-                filed.insert((partition, offset), Filed { proposal: (**p).clone(), settled: false });
+                filed.insert((partition, offset, idx), Filed { proposal: p, settled: false });
             }
         });
         let mut fresh = Vec::new();
@@ -141,7 +146,7 @@ impl Oracle {
             shared.violation(format!("I7: the vector of {at} does not grow: {:?}", version.vv));
         }
         if let Origin::Input(offset) = version.origin
-            && let Some(filed) = self.filed.get_mut(&(partition, offset))
+            && let Some(filed) = self.filed.get_mut(&(partition, offset, version.idx))
         {
             let settles = filed.proposal.dot == version.dot;
             if settles && std::mem::replace(&mut filed.settled, true) {
@@ -154,11 +159,26 @@ impl Oracle {
             shared.violation(format!("{at} settles {:?}, which is no valid record of C", version.origin));
         }
         before.push(version.clone());
+        self.judge_group(partition, &at, &version);
         if let Some(conflict) = &version.conflict {
             shared.count(Count::Conflicts);
             self.conflicts.insert((partition, version.seq));
             self.note_conflict(&at, head.as_deref(), &version, conflict);
         }
+    }
+
+    /// resolve-10: the versions of an input stand together, in order and whole.
+    fn judge_group(&mut self, partition: u32, at: &str, version: &Canonical) {
+        let Origin::Input(offset) = version.origin else { return };
+        let open = &mut self.groups[partition as usize];
+        if open.take().unwrap_or((offset, 0)) != (offset, version.idx) {
+            self.shared.violation(format!("resolve-10: {at} is number {} of input {offset}", version.idx));
+        }
+        let more = self.filed.contains_key(&(partition, offset, version.idx + 1));
+        if more == version.last {
+            self.shared.violation(format!("resolve-10: {at} says last: {}, and more were asked: {more}", version.last));
+        }
+        *open = more.then_some((offset, version.idx + 1));
     }
 
     fn note_conflict(&mut self, at: &str, head: Option<&Canonical>, version: &Canonical, conflict: &Conflict) {
@@ -185,7 +205,7 @@ impl Oracle {
     /// At rest: everything is settled, the platforms agree, and nothing written was lost.
     pub(crate) fn judge_rest(&self, rest: Rest, contents: impl Fn(usize, &Key) -> Tags) {
         let shared = &self.shared;
-        for ((partition, offset), filed) in &self.filed {
+        for ((partition, offset, _), filed) in &self.filed {
             if !filed.settled {
                 let dot = filed.proposal.dot;
                 shared
@@ -307,6 +327,38 @@ impl Oracle {
     /// How much C and D hold: a replay must not change it (I8).
     pub(crate) fn published(&self) -> (u64, u64) {
         (self.shared.counted(Count::Proposals), self.shared.counted(Count::Versions))
+    }
+}
+
+/// The changes a record of C proposes; a truncate is a deletion of each of its keys.
+fn proposed(record: &Record) -> Vec<Proposal> {
+    match record {
+        Record::Proposal(proposal) => vec![(**proposal).clone()],
+        Record::Truncate(truncate) => truncate.gone.iter().map(|gone| deletion(truncate, gone)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn deletion(truncate: &Truncate, gone: &Gone) -> Proposal {
+    Proposal {
+        stamp: truncate.stamp,
+        key: gone.key.clone(),
+        dot: truncate.dot,
+        ctx: gone.ctx.clone(),
+        base_seq: gone.base_seq,
+        base_tomb: gone.base_tomb,
+        ts: truncate.ts,
+        op: Op::Delete,
+        fp: Fp::ABSENT,
+        fp_local: Fp::ABSENT,
+        schema: truncate.schema,
+        value: None,
+        before: None,
+        txn: Some(truncate.txn),
+        src_pos: truncate.src_pos,
+        rev: 0,
+        entry: None,
+        ambiguous_base: false,
     }
 }
 

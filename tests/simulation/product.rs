@@ -6,6 +6,7 @@ use super::workload::Policy;
 use driftless::connectors::contract::{Exclusive, LogPlatform, Store};
 use driftless::event::{ActorId, PlatformNo, Record};
 use driftless::runtime::clock::Clock;
+use driftless::topic::lineages::Lineages;
 use driftless::topic::memory::MemoryLog;
 use driftless::topic::name::Topics;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub(crate) struct Env {
     pub clock: Arc<dyn Clock>,
     pub platforms: Vec<Platform>,
     pub topics: Topics,
+    /// The versions of the rows' schema; durable beside the log.
+    pub lineages: Arc<dyn Lineages>,
     /// How conflicts are settled.
     pub policy: Policy,
     /// Whether the group still assigns this role to this instance (claim-8). Turns false, but not

@@ -17,7 +17,8 @@ macro_rules! counts {
 }
 
 counts! {
-    Steps "steps", Writes "application writes", Crashes "crashes", Zombies "zombies", Resumed "zombies resumed",
+    Steps "steps", Writes "application writes", Truncates "truncates", Parts "appends landed in part",
+    Crashes "crashes", Zombies "zombies", Resumed "zombies resumed",
     Ended "roles ended by themselves", Takeovers "claims accepted", Void "void records", Landed "appends landed",
     Lost "appends lost", GaveUp "appends given up", LateLanded "late appends", Compactions "compactions",
     Jumps "clock jumps", Conflicts "conflicts", CommitUnknown "commits unanswered", CommitFailed "commits failed",

@@ -14,14 +14,18 @@ use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use rustix::fs::FileType;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Its presence tells the directory from an empty mount point (agent-7).
 const MARKER: &str = ".driftless/marker";
 const MARKER_TEXT: &str = "This file tells driftless that the directory is mounted. Do not remove it.\n";
 /// Where the home is made before it takes its place.
 const UNFINISHED: &str = ".driftless-new";
-/// Where it is tried out what the file system can do.
+/// Where it is tried out what the file system can do: behind this a number of its own, because
+/// `doctor` and a node may try at the same time.
 const PROBE: &str = ".driftless/probe";
+/// The same while there is no home yet: it must come whole, with its marker.
+const PROBE_OUTSIDE: &str = ".driftless-probe";
 /// How far the file system's clock may be from ours.
 const CLOCK_MAX_MS: u64 = 2_000;
 
@@ -58,9 +62,11 @@ struct Probe {
     clock_off_ms: u64,
 }
 
-fn probe(root: &Dir) -> Result<Probe> {
-    root.make_dirs(PROBE)?;
-    let file = |name: &str| format!("{PROBE}/{name}");
+fn probe(root: &Dir, below: &str) -> Result<Probe> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let folder = format!("{below}-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+    root.make_dirs(&folder)?;
+    let file = |name: &str| format!("{folder}/{name}");
     let (one, two, moved, upper) = (file("one"), file("two"), file("three"), file("ONE"));
     [&one, &two, &moved].into_iter().try_for_each(|f| root.remove(f))?;
     root.create(&one, b"1", None)?;
@@ -77,7 +83,7 @@ fn probe(root: &Dir) -> Result<Probe> {
         Ok(()) => Err("it says it did, and did not".into()),
     };
     [&one, &two, &moved].into_iter().try_for_each(|f| root.remove(f))?;
-    root.remove_dir(PROBE)?;
+    root.remove_dir(&folder)?;
     Ok(Probe { exchanges, tells_case, clock_off_ms })
 }
 
@@ -111,7 +117,7 @@ impl Platform {
             }
         }
         present(&root)?;
-        match refused(&probe(&root)?) {
+        match refused(&probe(&root, PROBE)?) {
             None => Ok(Directory::new(self.config.clone(), &scope.dataset, layouts)),
             Some(error) => Err(error.at("root", self.config.root.display())),
         }
@@ -131,16 +137,13 @@ impl Platform {
         if !is_new {
             found.extend(present(&root).err().map(|e| finding(&e, true)));
         }
-        let probe = match probe(&root) {
+        let probe = match probe(&root, if is_new { PROBE_OUTSIDE } else { PROBE }) {
             Ok(probe) => probe,
             Err(e) => {
                 found.push(finding(&e, true));
                 return Ok(found);
             }
         };
-        if is_new {
-            root.remove_dir(HOME)?;
-        }
         found.extend(refused(&probe).map(|e| finding(&e, true)));
         if probe.clock_off_ms > CLOCK_MAX_MS {
             let text = format!(
@@ -169,6 +172,11 @@ impl Platform {
         let others =
             subfolders(&root, &format!("{HOME}/stage"))?.len() + subfolders(&root, &format!("{HOME}/old"))?.len();
         if left.is_empty() && others == 0 {
+            // What an interrupted trial left.
+            for folder in subfolders(&root, HOME)?.iter().filter(|folder| folder.starts_with(PROBE)) {
+                subfolders(&root, folder)?.iter().try_for_each(|file| root.remove(file))?;
+                root.remove_dir(folder)?;
+            }
             for folder in ["stage", "old"] {
                 root.remove_dir(&format!("{HOME}/{folder}"))?;
             }

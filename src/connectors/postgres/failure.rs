@@ -36,7 +36,8 @@ pub(crate) fn code(state: &str) -> (Code, &'static str) {
             "all replication slots or senders are in use: raise max_replication_slots and max_wal_senders",
         ),
         "53100" => (Code::DiskFull, "the server's disk is full"),
-        "42703" | "42804" | "42846" | "428C9" => {
+        "42703" => (Code::StoreBusy, "the table lost a column meanwhile: its new form is taken"),
+        "42804" | "42846" | "428C9" => {
             (Code::SchemaUnsupported, "the table is not as it was when the work began; restart to take its new form")
         }
         _ => match state.get(..2) {

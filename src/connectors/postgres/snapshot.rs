@@ -11,7 +11,8 @@ use super::values::Native;
 use super::wire::connection::Connection;
 use super::wire::cursor::{Cursor, Malformed};
 use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot};
-use crate::event::{Fp, Key, Position, Row, Value};
+use crate::event::lineage::Lens;
+use crate::event::{Fp, Key, Position, Row, Schema, Value};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,6 +26,8 @@ pub(crate) struct TableSnapshot {
     position: Position,
     no: CollectionNo,
     collection: Collection,
+    /// To the schema the platform was opened with, if the table lacks columns for it.
+    lens: Option<Lens>,
     with_time: bool,
     stream: Pin<Box<CopyOutStream>>,
     begun: bool,
@@ -39,6 +42,7 @@ impl TableSnapshot {
         no: CollectionNo,
         collection: &Collection,
         after: Option<&Key>,
+        wanted: Option<&Arc<Schema>>,
     ) -> Result<Self> {
         let mut exporter = Connection::open(config).await?;
         let name = format!("driftless_copy_{}", uuid::Uuid::new_v4().simple());
@@ -63,6 +67,9 @@ impl TableSnapshot {
         Ok(TableSnapshot {
             position,
             no,
+            lens: wanted
+                .filter(|wanted| wanted.fields.len() > collection.table.schema.fields.len())
+                .map(|wanted| Lens::new(&collection.table.schema, wanted)),
             collection: collection.clone(),
             with_time,
             stream: Box::pin(stream),
@@ -113,6 +120,10 @@ impl TableSnapshot {
         }
         let row = Row(values);
         let (key, fp) = (table.key_of(&row)?, Fp::of_row(&table.schema, &row));
+        let row = match &self.lens {
+            Some(lens) => lens.lift(&row, &Value::Null),
+            None => row,
+        };
         Ok(Copied { collection: self.no, key, row: Arc::new(row), fp, time_ms })
     }
 }

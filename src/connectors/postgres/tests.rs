@@ -3,6 +3,7 @@
 
 mod capture;
 pub(in crate::connectors) mod conformance;
+mod forms;
 mod refusals;
 mod server;
 mod sink;

@@ -334,6 +334,14 @@ fn read_numeric(c: &mut Cursor<'_>) -> Result<Decimal, Malformed> {
         0 | 0x4000 => {}
         _ => return Err(Malformed("a numeric")),
     }
+    let scale = 4 * (i64::from(count) - 1 - i64::from(weight));
+    if count <= 4 {
+        let mut sum: i64 = 0;
+        for _ in 0..count {
+            sum = sum * 10_000 + i64::from(c.u16()?);
+        }
+        return Ok(Decimal::short(if sign == 0x4000 { -sum } else { sum }, scale));
+    }
     let digits = if count <= 9 {
         let mut sum: i128 = 0;
         for _ in 0..count {
@@ -348,7 +356,6 @@ fn read_numeric(c: &mut Cursor<'_>) -> Result<Decimal, Malformed> {
         BigInt::parse_bytes(text.as_bytes(), 10).ok_or(Malformed("a numeric"))?
     };
     let digits = if sign == 0x4000 { -digits } else { digits };
-    let scale = 4 * (i64::from(count) - 1 - i64::from(weight));
     Ok(Decimal::finite(&BigDecimal::new(digits, scale)))
 }
 

@@ -361,7 +361,8 @@ impl Scan<'_> {
         let commit = self.epochs.commit_of(group.last);
         self.cursor = Cursor { after: group.last, skip: 0, through: Position::end_of(commit) };
         if !changes.is_empty() {
-            self.done.push(Transaction { commit, time_ms: group.time_ms, first, changes });
+            let forms = Vec::new();
+            self.done.push(Transaction { commit, time_ms: group.time_ms, first, changes, forms });
         }
     }
 }

@@ -6,7 +6,7 @@ pub(super) mod exclusive;
 use super::client::{Dataset, Placed, Shared, blocking, immediate};
 use super::failure::{failed, failing, refuses_row};
 use super::position::{self, Epochs};
-use super::wire::write::{content, entry, has_parked, observe, park, settle, unpark, write_row};
+use super::wire::write::{content, entry, has_parked, observe, park, settle, told_content, unpark, write_row};
 use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};
 use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Seq};
 use crate::runtime::error::{Code, Error, Result};
@@ -78,11 +78,14 @@ fn norm(placed: &Placed, version: &Canonical) -> Result<Fp> {
 struct Found {
     fp: Fp,
     ledger: Option<LedgerEntry>,
+    /// Why the content cannot be understood, if so.
+    unreadable: Option<String>,
 }
 
 impl Found {
     fn read(conn: &Connection, placed: &Placed, key: &Key) -> Result<Self> {
-        Ok(Found { fp: content(conn, placed, key)?, ledger: entry(conn, placed, key)? })
+        let (fp, unreadable) = told_content(conn, placed, key)?;
+        Ok(Found { fp, ledger: entry(conn, placed, key)?, unreadable })
     }
 
     fn seq(&self) -> Seq {
@@ -137,7 +140,11 @@ impl Held {
 #[async_trait]
 impl Locked for Held {
     fn seen(&self, index: usize) -> Seen {
-        self.found.get(index).map_or(Seen::Busy, |f| Seen::Row { fp: f.fp, ledger: f.ledger.clone() })
+        match self.found.get(index) {
+            None => Seen::Busy,
+            Some(Found { unreadable: Some(why), .. }) => Seen::Unreadable(why.clone()),
+            Some(Found { fp, ledger, .. }) => Seen::Row { fp: *fp, ledger: ledger.clone() },
+        }
     }
 
     fn position(&self) -> Position {
@@ -321,6 +328,6 @@ fn write_one<'k>(
     }
     let entry = settle(conn, placed, planned)?;
     unpark(conn, placed, &version.key, parked)?;
-    found.insert(&version.key, Found { fp: planned.fp, ledger: Some(entry) });
+    found.insert(&version.key, Found { fp: planned.fp, ledger: Some(entry), unreadable: None });
     Ok(Written::Done)
 }

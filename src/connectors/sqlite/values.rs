@@ -260,6 +260,19 @@ impl Table {
         self.columns.iter().enumerate().map(value).collect::<Result<_>>().map(Row)
     }
 
+    /// The row whose columns `at` gives, as SQLite holds it, as JSON for people. Blobs are in hexadecimal.
+    pub(super) fn native<'r>(&self, at: impl Fn(usize) -> Option<ValueRef<'r>>) -> String {
+        let told = |stored: Option<ValueRef<'_>>| match stored {
+            None | Some(ValueRef::Null) => serde_json::Value::Null,
+            Some(ValueRef::Integer(i)) => i.into(),
+            Some(ValueRef::Real(x)) => x.into(),
+            Some(ValueRef::Text(t)) => String::from_utf8_lossy(t).into_owned().into(),
+            Some(ValueRef::Blob(b)) => b.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        };
+        let columns = self.columns.iter().enumerate().map(|(i, column)| (column.name.clone(), told(at(i))));
+        serde_json::Value::Object(columns.collect()).to_string()
+    }
+
     /// The key of a row of which at least the key's fields are there.
     pub(super) fn key_of(&self, row: &Row) -> Result<Key> {
         Key::of_row(row, &self.schema).map_err(|e| e.at("table", &self.name))

@@ -2,6 +2,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that is out of bounds has failed")]
 
+mod controls;
+
 use crate::event::decimal::Decimal;
 use crate::event::value::Interval;
 use crate::event::*;
@@ -331,13 +333,7 @@ impl Gen {
         match kind {
             0 => Record::Claim(Claim { role: self.role(), stamp }),
             1 => Record::Proposal(Box::new(self.proposal(known))),
-            2 => {
-                let control = match self.flag() {
-                    true => Control::Rules(self.rules()),
-                    false => Control::Schema(self.any_schema(known).clone()),
-                };
-                Record::Control(Box::new(ControlInput { command: self.id(), control }))
-            }
+            2 => self.control(known),
             3 => Record::Canonical(self.canonical(known)),
             4 => Record::State(Box::new(StateRecord { stamp, head: self.canonical(known) })),
             5 => Record::ResolverMark(Box::new(ResolverMark {
@@ -363,6 +359,7 @@ impl Gen {
                     base_seq: self.number(),
                     base_tomb: self.flag(),
                     fp: self.fp(),
+                    schema: SchemaId(self.number() as u32),
                     ts: self.ts(),
                     pos: self.position(),
                 },
@@ -394,7 +391,9 @@ impl Gen {
                 rev: self.number(),
                 canon: self.link(),
             })),
-            _ => Record::Conflict(self.canonical(known)),
+            10 => Record::Conflict(self.canonical(known)),
+            11 => self.truncate(stamp),
+            _ => Record::Dead(Box::new(self.dead(known))),
         }
     }
 }

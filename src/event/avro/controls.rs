@@ -1,8 +1,11 @@
-//! How what is asked of the resolver stands in a record: rules and schemas, and how far copies are.
+//! How what is asked of the resolver stands in a record: rules, schemas and truncates, and how far copies are.
 
-use super::wire::{Broken, Input, Out, Wire, put_len};
-use crate::event::{Bootstrap, Control, Copying, PlatformNo, Rules, Schema, SchemaId};
+use super::wire::{Broken, Input, Out, Wire, put_len, record};
+use crate::event::{Bootstrap, Control, Copying, Gone, PlatformNo, Rules, Schema, SchemaId, Truncate};
 use std::sync::Arc;
+
+record!(Gone { key, ctx, base_seq, base_tomb, fp });
+record!(Truncate { stamp, dot, ts, schema, txn, src_pos, gone });
 
 /// What decides a first meeting, and the platform whose copy wins; 0 if none does.
 impl Wire for Bootstrap {

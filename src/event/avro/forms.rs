@@ -72,6 +72,10 @@ kinds! {
     AgentMark "AgentMark" "agent-mark",
     /// `Record::Conflict`.
     Conflict "Settled" "conflict",
+    /// `Record::Truncate`.
+    Truncate "Truncate" "truncate",
+    /// `Record::Dead`.
+    Dead "Dead" "dead",
 }
 
 /// The newest version of the records' schemas; the one written here.
@@ -82,7 +86,7 @@ impl Kind {
     const fn rows(self) -> Option<Shape> {
         match self {
             Kind::Proposal => Some(Shape::Image),
-            Kind::Canonical | Kind::State | Kind::Conflict => Some(Shape::Row),
+            Kind::Canonical | Kind::State | Kind::Conflict | Kind::Dead => Some(Shape::Row),
             _ => None,
         }
     }

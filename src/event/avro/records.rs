@@ -4,9 +4,9 @@
 use super::value::{put_image, put_row, take_image, take_row};
 use super::wire::{Broken, Input, Out, Wire, put_counted, put_items, put_len, record, symbols};
 use crate::event::{
-    ActorId, AgentMark, Canonical, Cause, Claim, Conflict, ControlInput, Dot, Fp, Hlc, Intent, Join, Key, Known,
-    KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position, Proposal, ReaderMark,
-    ResolverMark, Role, Row, Rules, SchemaId, Side, Stamp, StateRecord, Token, Txn, Validity, Vv,
+    ActorId, AgentMark, Canonical, Cause, Claim, Conflict, ControlInput, DeadLetter, Dot, Fate, Fp, Hlc, Intent, Join,
+    Key, Known, KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position, Proposal,
+    ReaderMark, ResolverMark, Role, Row, Rules, SchemaId, Side, Stage, Stamp, StateRecord, Token, Txn, Validity, Vv,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ record!(Canonical {
 } head effect);
 record!(Rules { version, priority, bootstrap });
 record!(ControlInput { command, control });
-record!(Known { vv, base_seq, base_tomb, fp, ts, pos });
+record!(Known { vv, base_seq, base_tomb, fp, schema, ts, pos });
 record!(KnownRecord { stamp, key, known });
 record!(ReaderMark { stamp, number, pos, ctr, cpos, lastpos, copied });
 record!(LedgerRecord { stamp, key, rev, entry, canon });
@@ -73,7 +73,10 @@ record!(AgentMark { stamp, cpos, ctr, rev, canon });
 record!(StateRecord { stamp, head });
 record!(Validity { owners: owners, last: dots, commands: ids, tip: tip });
 record!(ResolverMark { stamp, number, link, c_off, changes, rctr, rules, schemas });
+record!(DeadLetter { id, fate, stage, by, key, code, why, pos, offset, version, native });
 
+symbols!(Fate { Open, Retried, Discarded });
+symbols!(Stage { Capture, Apply });
 symbols!(Op { Put, Delete, Read });
 symbols!(Cause { FastForward, Join, Merge });
 symbols!(Loser { Head, Proposal, Neither });

@@ -36,7 +36,11 @@ pub(super) fn put_image(out: &mut Vec<u8>, schema: &Schema, row: &Row, not_null:
 }
 
 /// Appends the fields of a key. Equal keys become equal bytes, so floats are written in one form.
-pub(super) fn put_key(out: &mut Vec<u8>, schema: &Schema, values: &[Value]) -> Result<(), Refusal> {
+pub(super) fn put_key<'v>(
+    out: &mut Vec<u8>,
+    schema: &Schema,
+    values: impl ExactSizeIterator<Item = &'v Value>,
+) -> Result<(), Refusal> {
     if values.len() != schema.key.len() {
         let problem = format!("a key of {} fields was given, the schema has {}", values.len(), schema.key.len());
         return Err(Box::new(Error::new(Code::ValueRefused, problem).at("collection", &schema.name)));
@@ -132,7 +136,7 @@ fn put_value(out: &mut Vec<u8>, ty: &Type, value: &Value, one_form: bool) -> Res
             let x = if one_form { plain(*x) } else { *x };
             out.extend_from_slice(&x.to_le_bytes());
         }
-        (Type::Decimal, Value::Decimal(d)) => put_counted(out, d.canonical().as_bytes()),
+        (Type::Decimal, Value::Decimal(d)) => put_counted(out, &d.canonical_bytes()),
         (Type::Text, Value::Text(t)) | (Type::Json, Value::Json(t)) => put_counted(out, t.as_bytes()),
         (Type::Bytes, Value::Bytes(b)) => put_counted(out, b),
         (Type::Uuid, Value::Uuid(id)) => {

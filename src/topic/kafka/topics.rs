@@ -3,7 +3,8 @@
 //! error names the command that does.
 
 use super::{Code, Error, KafkaLog, MESSAGE_BYTES_MAX, REQUEST, Result, failed, refused};
-use crate::topic::{Cleanup, Compression, TopicSpec};
+use crate::runtime::error::Remedy;
+use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
 use rdkafka::admin::{AdminOptions, ConfigEntry, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
@@ -129,7 +130,8 @@ impl KafkaLog {
             Some(Err((_, code))) => Err(refused(doing, code).at("topic", &spec.topic)),
             _ => {
                 let there = move |shape: &Option<Shape>| shape.is_some_and(|s| s.led && s.partitions > 0);
-                self.known(&spec.topic, there).await.map(|_| ())
+                self.known(&spec.topic, there).await?;
+                self.answered(spec).await
             }
         }
     }
@@ -149,6 +151,21 @@ impl KafkaLog {
             }
             self.pause(20).await;
         }
+    }
+
+    /// Waits until the leader of each partition answers: the metadata name it before it leads.
+    async fn answered(&self, spec: &TopicSpec) -> Result<()> {
+        let until_ms = self.0.clock.now_ms() + KNOWN_WITHIN_MS;
+        for index in 0..spec.partitions {
+            let at = Partition { topic: spec.topic.clone(), index };
+            while let Err(error) = self.bounds(&at).await {
+                if self.0.clock.now_ms() > until_ms || !matches!(error.remedy(), Remedy::Retry { .. }) {
+                    return Err(error);
+                }
+                self.pause(20).await;
+            }
+        }
+        Ok(())
     }
 
     /// Fails with `topic_settings` if a topic is not as it should be.

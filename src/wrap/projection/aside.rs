@@ -5,7 +5,9 @@
 
 use crate::connectors::contract::CollectionNo;
 use crate::event::{Fp, Key};
-use crate::runtime::progress::Progress;
+use crate::runtime::clock::Clock;
+use crate::runtime::error::Code;
+use crate::runtime::progress::{Parked, Progress};
 use crate::runtime::telemetry::SYNC;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -15,36 +17,42 @@ use std::sync::Arc;
 const ROWS_MAX: usize = 100_000;
 
 /// The rows put aside on one platform.
-#[derive(Default)]
 pub struct Aside {
+    clock: Arc<dyn Clock>,
     rows: Mutex<HashMap<(CollectionNo, Key), Row>>,
     told: Mutex<Option<Arc<Progress>>>,
 }
 
 struct Row {
     fp: Fp,
-    key: String,
     why: String,
+    since_ms: u64,
 }
 
 impl Aside {
+    /// None yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Aside { clock, rows: Mutex::default(), told: Mutex::default() }
+    }
+
     /// Where it is told how many there are.
     pub fn tell(&self, progress: Arc<Progress>) {
         *self.told.lock() = Some(progress);
     }
 
     /// Puts a row aside.
-    pub(super) fn put(&self, collection: CollectionNo, key: &Key, shown: String, fp: Fp, why: String) {
+    pub(super) fn put(&self, collection: CollectionNo, key: &Key, fp: Fp, why: &str) {
         let mut rows = self.rows.lock();
-        let known = rows.get(&(collection, key.clone())).is_some_and(|row| row.fp == fp);
-        if known {
+        if rows.get(&(collection, key.clone())).is_some_and(|row| row.fp == fp) {
             return;
         }
-        tracing::warn!(target: SYNC, key = shown, why, "a change is not carried over; its row stays as it is");
+        tracing::warn!(target: SYNC, ?key, why, "a change is not carried over; its row stays as it is");
         if rows.len() >= ROWS_MAX {
             rows.clear();
         }
-        rows.insert((collection, key.clone()), Row { fp, key: shown, why });
+        let row = Row { fp, why: why.to_owned(), since_ms: self.clock.now_ms() };
+        rows.insert((collection, key.clone()), row);
         self.say(&rows);
     }
 
@@ -64,7 +72,17 @@ impl Aside {
 
     fn say(&self, rows: &HashMap<(CollectionNo, Key), Row>) {
         if let Some(progress) = &*self.told.lock() {
-            progress.put_aside(rows.values().map(|row| (row.key.clone(), row.why.clone())).collect());
+            progress.parked_are(rows.iter().map(|((_, key), row)| Parked {
+                key: key.0.clone(),
+                code: CODE.as_str(),
+                why: row.why.clone(),
+                since_ms: row.since_ms,
+                // Only the row itself can be put right.
+                lasting: true,
+            }));
         }
     }
 }
+
+/// Under which code such rows are told.
+pub(super) const CODE: Code = Code::ValueRefused;

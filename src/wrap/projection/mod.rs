@@ -23,7 +23,7 @@ pub use log::platform;
 pub use mask::Mask;
 pub use store::store;
 
-use crate::event::{Canonical, Field, Fp, Key, Row, Schema, Value};
+use crate::event::{Canonical, Field, Fp, Row, Schema, Value};
 use crate::runtime::error::{Code, Error, Result};
 use filter::Filter;
 use indexmap::IndexMap;
@@ -74,6 +74,8 @@ pub struct Projection {
     whole: Arc<Schema>,
     seen: Arc<Schema>,
     shown: Vec<Shown>,
+    /// Whether it has every field, later ones too.
+    all: bool,
     filter: Option<Filter>,
 }
 
@@ -110,7 +112,7 @@ impl Projection {
         let filter = excerpt.row_filter.as_deref().map(|text| Filter::of(text, whole)).transpose();
         let filter = filter.map_err(|why| wrong(format!("row-filter: {why}")))?;
         let seen = Arc::new(Schema { id: whole.id, name: whole.name.clone(), fields, key });
-        Ok(Some(Projection { whole: whole.clone(), seen, shown, filter }))
+        Ok(Some(Projection { whole: whole.clone(), seen, shown, all: excerpt.columns.is_none(), filter }))
     }
 
     /// What the platform's records look like.
@@ -123,6 +125,17 @@ impl Projection {
     #[must_use]
     pub fn is_filtered(&self) -> bool {
         self.filter.is_some()
+    }
+
+    /// Whether a later version of the schema has a field that the platform should have too.
+    pub(super) fn lacks(&self, newer: &Schema) -> Option<String> {
+        let new = newer.fields.iter().find(|field| self.all && self.whole.index_of(&field.name).is_none());
+        new.map(|field| field.name.to_string())
+    }
+
+    /// What the records of the dataset look like.
+    pub(super) fn whole(&self) -> &Arc<Schema> {
+        &self.whole
     }
 
     /// A version as the platform gets it. One without content that is no deletion either is outside its
@@ -179,15 +192,14 @@ impl Projection {
     }
 }
 
-/// A key for people, by the fields it has.
-fn shown_key(schema: &Schema, key: &Key) -> String {
-    let values = key.decode(schema).unwrap_or_default();
+/// A row for people, by the fields the platform has.
+fn shown_row(schema: &Schema, row: &Row) -> String {
     let one = |(field, value): (&Field, &Value)| match value {
-        Value::Text(text) => format!("{}={}", field.name, text.as_str()),
-        Value::Int(int) => format!("{}={int}", field.name),
-        other => format!("{}={other:?}", field.name),
+        Value::Text(text) => format!("{}: {:?}", field.name, text.as_str()),
+        Value::Int(int) => format!("{}: {int}", field.name),
+        other => format!("{}: {other:?}", field.name),
     };
-    schema.key_fields().zip(&values).map(one).collect::<Vec<_>>().join(", ")
+    schema.fields.iter().zip(&row.0).map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! projected. Content that is not carried is like content that cannot be understood: the agent leaves it
 //! alone and says why (agent-6).
 
-use super::{Aside, Projection, Projections, shown_key};
+use super::{Aside, Projection, Projections};
 use crate::connectors::contract::{CollectionNo, Content, Displaced, Hints, Observed, Outcome, Owned, Page, Store};
 use crate::event::{Canonical, Fp, Intent, Key, Row};
 use crate::runtime::error::Result;
@@ -37,7 +37,7 @@ impl Projected {
                 Content::Row(Arc::new(whole))
             }
             Err(why) => {
-                self.aside.put(collection, key, shown_key(projection.schema(), key), fp, why.clone());
+                self.aside.put(collection, key, fp, &why);
                 Content::Undecodable(why)
             }
         }

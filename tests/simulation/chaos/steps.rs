@@ -3,8 +3,10 @@
 use super::{Simulation, Site, Zombie, platform_name};
 use crate::executor::Stepped;
 use crate::shared::{Count, trace};
-use crate::workload::{Written, key, row};
+use crate::workload::{Tags, Written, key, row};
+use driftless::event::{Key, Row};
 use driftless::topic::memory::Flight;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Simulation<'_> {
@@ -38,6 +40,19 @@ impl Simulation<'_> {
             self.shared.count(Count::LateLanded);
         }
         self.log.land(flight.number);
+        self.observe(flight);
+    }
+
+    /// A batch is ordered, not atomic: a part of it may land, and the rest later or never.
+    fn land_part(&mut self, flight: &Flight) {
+        let count = 1 + self.rng.below(flight.messages - 1);
+        trace!(self.shared, "{count} messages of append {} land in {}", flight.number, flight.at);
+        self.shared.count(Count::Parts);
+        self.log.land_part(flight.number, count);
+        self.observe(flight);
+    }
+
+    fn observe(&mut self, flight: &Flight) {
         if flight.at.topic == self.topics.changes(0).topic || flight.at.topic == self.topics.dataset(0).topic {
             self.oracle.observe(flight.at.index);
         }
@@ -45,6 +60,10 @@ impl Simulation<'_> {
 
     pub(super) fn land_one(&mut self) -> bool {
         let Some(flight) = self.choose_flight() else { return false };
+        if flight.messages > 1 && !self.shared.is_calm() && self.rng.chance(200) {
+            self.land_part(&flight);
+            return true;
+        }
         if self.given_up.contains(&flight.number) && self.rng.chance(300) {
             self.lose(&flight);
         } else {
@@ -164,7 +183,46 @@ impl Simulation<'_> {
         false
     }
 
+    /// Empties a platform's table, between two other writes of the same transaction.
+    fn app_truncate(&mut self) -> bool {
+        let platform = self.rng.below(self.sites.len());
+        let Site::Log(store) = self.sites[platform].clone() else { return false };
+        if store.is_locked() {
+            return false;
+        }
+        let mut contents: Vec<Tags> = (0..self.config.keys).map(|index| store.tags(&key(index))).collect();
+        let before = self.noted_edit(platform, &mut contents);
+        for (index, content) in contents.iter_mut().enumerate().filter(|(_, content)| **content != 0) {
+            let (seen, left) = (std::mem::take(content), 0);
+            self.shared.count(Count::Writes);
+            self.shared.journal.lock().note(Written { platform, key: index, seen, left });
+        }
+        let after = self.noted_edit(platform, &mut contents);
+        trace!(self.shared, "application at {platform}: {before:?}, truncate, {after:?}");
+        self.shared.count(Count::Truncates);
+        store.app_truncate(before, after);
+        true
+    }
+
+    /// Sometimes an edit of some key, as an application that sees `contents` makes it.
+    fn noted_edit(&mut self, platform: usize, contents: &mut [Tags]) -> Option<(Key, Option<Arc<Row>>)> {
+        if !self.rng.chance(300) {
+            return None;
+        }
+        let index = self.rng.below(contents.len());
+        let seen = contents[index];
+        let mut journal = self.shared.journal.lock();
+        let left = journal.edit(self.config.policy, seen, &mut self.rng)?;
+        journal.note(Written { platform, key: index, seen, left });
+        self.shared.count(Count::Writes);
+        contents[index] = left;
+        Some((key(index), row(&key(index), left)))
+    }
+
     pub(super) fn app_write(&mut self) -> bool {
+        if self.config.truncates > 0 && self.rng.chance(self.config.truncates) {
+            return self.app_truncate();
+        }
         let (platform, index) = (self.rng.below(self.writable()), self.rng.below(self.config.keys));
         self.app_write_at(platform, index)
     }

@@ -7,6 +7,7 @@ use super::{Session, quoted};
 use crate::connectors::contract::Place;
 use crate::event::{Field, Schema, SchemaId, Type};
 use crate::runtime::error::{Code, Error, Result};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A column of a table; generated ones are left out everywhere.
@@ -65,10 +66,35 @@ JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = b.att
 LEFT JOIN pg_type e ON e.oid = t.typelem
 ORDER BY a.attnum";
 
+/// All types, in the columns of `COLUMNS` as far as they say how a type is read.
+const TYPES: &str = "
+WITH RECURSIVE base(own, ty) AS (
+    SELECT oid, oid FROM pg_type
+  UNION ALL
+    SELECT b.own, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.ty WHERE t.typtype = 'd')
+SELECT '', b.own, t.oid, 0, false, t.typtype = 'e', t.typcategory = 'A' AND t.typlen = -1,
+       coalesce(e.oid, 0), coalesce(e.typtype::text, ''), coalesce(e.typdelim::text, '')
+FROM base b JOIN pg_type t ON t.oid = b.ty AND t.typtype <> 'd'
+LEFT JOIN pg_type e ON e.oid = t.typelem";
+
 impl Table {
     /// Reads the table of `place`; `None` if it is not there.
     pub(crate) async fn read(session: &Session, place: &Place) -> Result<Option<Self>> {
         let (namespace, name) = address(place)?;
+        let Some(mut table) = Table::named(session, &place.name, namespace, name).await? else { return Ok(None) };
+        if let Some(wanted) = &place.schema {
+            table.agree(wanted)?;
+        }
+        Ok(Some(table))
+    }
+
+    /// Reads a table with all its columns; `None` if it is not there.
+    pub(crate) async fn named(
+        session: &Session,
+        collection: &str,
+        namespace: String,
+        name: String,
+    ) -> Result<Option<Self>> {
         let found = session
             .query_opt(
                 "SELECT c.oid, c.relreplident::text, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -82,22 +108,17 @@ impl Table {
         let first = |text: &str| text.bytes().next().unwrap_or_default();
         let columns = columns(session, oid).await?;
         let key = key_columns(session, oid, first(&identity) == b'i').await?;
-        let own = own_schema(place, &namespace, &name, &columns, &key)?;
-        let mut table = Table {
-            oid,
-            identity: first(&identity),
-            kind: first(&kind),
-            fields: Vec::new(),
-            schema: Arc::new(own),
-            columns,
-            namespace,
-            name,
-        };
-        if let Some(wanted) = &place.schema {
-            table.agree(wanted)?;
-        }
-        table.fields = table.schema.fields.iter().filter_map(|f| table.index_of(&f.name)).collect();
+        let own = Arc::new(own_schema(collection, &format!("{namespace}.{name}"), &columns, &key)?);
+        let (identity, kind) = (first(&identity), first(&kind));
+        let mut table = Table { oid, namespace, name, identity, kind, columns, schema: own, fields: Vec::new() };
+        table.see(table.schema.clone());
         Ok(Some(table))
+    }
+
+    /// Shows its rows as those of a schema, all of whose fields it has columns for.
+    pub(crate) fn see(&mut self, schema: Arc<Schema>) {
+        self.fields = schema.fields.iter().filter_map(|f| self.index_of(&f.name)).collect();
+        self.schema = schema;
     }
 
     /// Its full name in statements.
@@ -138,20 +159,26 @@ impl Table {
         self.columns.iter().position(|c| c.name == name)
     }
 
-    /// Takes the dataset's schema for its own, if the table can hold it.
+    /// Takes the dataset's schema for its own, as far as the table has columns for it: what is missing
+    /// may have been dropped here, or is not here yet (read-10).
     fn agree(&mut self, wanted: &Arc<Schema>) -> Result<()> {
         let shown = self.shown();
         let unsupported = |text: String| Error::new(Code::SchemaUnsupported, text).at("table", &shown);
         for field in &wanted.fields {
-            let Some(column) = self.index_of(&field.name).and_then(|i| self.columns.get(i)) else {
-                return Err(unsupported(format!(
-                    "the table has no column \"{}\" for a field of the dataset",
-                    field.name
-                )));
-            };
-            if !holds(&column.native, &field.ty) {
-                let text = "is of type {type}, which does not hold what the dataset has there";
-                return Err(unsupported(format!("column \"{}\" {}", column.name, text.replace("{type}", &column.sql))));
+            match self.index_of(&field.name).and_then(|i| self.columns.get(i)) {
+                None if field.nullable => {}
+                None => {
+                    return Err(unsupported(format!(
+                        "the table has no column \"{}\" for a field of the dataset",
+                        field.name
+                    )));
+                }
+                Some(column) if !holds(&column.native, &field.ty) => {
+                    let text = "is of type {type}, which does not hold what the dataset has there";
+                    let text = text.replace("{type}", &column.sql);
+                    return Err(unsupported(format!("column \"{}\" {text}", column.name)));
+                }
+                Some(_) => {}
             }
         }
         let names = |schema: &Schema| schema.key_fields().map(|f| f.name.clone()).collect::<Vec<_>>();
@@ -163,8 +190,25 @@ impl Table {
                 "the table's key is {here:?}, the dataset's is {there:?}; they must be equal"
             )));
         }
-        self.schema = wanted.clone();
+        let part = self.part_of(wanted);
+        self.see(part);
         Ok(())
+    }
+
+    /// The fields of a schema that the table has columns for.
+    #[must_use]
+    pub(crate) fn part_of(&self, wanted: &Arc<Schema>) -> Arc<Schema> {
+        let here = |f: &&Field| {
+            let column = self.index_of(&f.name).and_then(|i| self.columns.get(i));
+            column.is_some_and(|column| holds(&column.native, &f.ty))
+        };
+        let fields: Vec<Field> = wanted.fields.iter().filter(here).cloned().collect();
+        if fields.len() == wanted.fields.len() {
+            return wanted.clone();
+        }
+        let index = |name: &Arc<str>| fields.iter().position(|f| f.name == *name);
+        let key = wanted.key_fields().filter_map(|f| index(&f.name)).collect();
+        Arc::new(Schema { id: wanted.id, name: wanted.name.clone(), key, fields })
     }
 }
 
@@ -196,17 +240,28 @@ fn address(place: &Place) -> Result<(String, String)> {
     })
 }
 
+/// How every type of the database is read: the log names types only by their numbers.
+pub(crate) async fn types(session: &Session) -> Result<HashMap<u32, Native>> {
+    let rows = session.query(TYPES, &[]).await.map_err(failure::of)?;
+    Ok(rows.iter().map(|row| (row.get(1), native(row))).collect())
+}
+
+/// From a row of `COLUMNS` or `TYPES`.
+fn native(row: &tokio_postgres::Row) -> Native {
+    let (base, element, delimiter): (u32, u32, String) = (row.get(2), row.get(7), row.get(9));
+    match (row.get::<_, bool>(5), row.get::<_, bool>(6), row.get::<_, String>(8).as_str()) {
+        (true, ..) => Native::Text,
+        (_, true, "e") => Native::Array(Box::new(Native::Text)),
+        (_, true, "b") if delimiter == "," => Native::Array(Box::new(Native::of_scalar(element))),
+        (_, true, _) => Native::Printed,
+        _ => Native::of_scalar(base),
+    }
+}
+
 async fn columns(session: &Session, oid: u32) -> Result<Vec<Column>> {
     let rows = session.query(COLUMNS, &[&oid]).await.map_err(failure::of)?;
     let column = |row: &tokio_postgres::Row| {
-        let (base, element, delimiter): (u32, u32, String) = (row.get(2), row.get(7), row.get(9));
-        let native = match (row.get::<_, bool>(5), row.get::<_, bool>(6), row.get::<_, String>(8).as_str()) {
-            (true, ..) => Native::Text,
-            (_, true, "e") => Native::Array(Box::new(Native::Text)),
-            (_, true, "b") if delimiter == "," => Native::Array(Box::new(Native::of_scalar(element))),
-            (_, true, _) => Native::Printed,
-            _ => Native::of_scalar(base),
-        };
+        let native = native(row);
         Column {
             name: row.get(0),
             ty: row.get(1),
@@ -232,8 +287,7 @@ async fn key_columns(session: &Session, oid: u32, by_index: bool) -> Result<Vec<
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-fn own_schema(place: &Place, namespace: &str, name: &str, columns: &[Column], key: &[String]) -> Result<Schema> {
-    let at = format!("{namespace}.{name}");
+fn own_schema(collection: &str, at: &str, columns: &[Column], key: &[String]) -> Result<Schema> {
     let of = |key: &String| columns.iter().position(|c| c.name == *key);
     let key: Vec<usize> = key.iter().filter_map(of).collect();
     if key.is_empty() {
@@ -250,5 +304,5 @@ fn own_schema(place: &Place, namespace: &str, name: &str, columns: &[Column], ke
     }
     let field = |c: &Column| Field { name: c.name.as_str().into(), ty: c.native.event_type(), nullable: !c.not_null };
     let fields = columns.iter().map(field).collect();
-    Ok(Schema { id: SchemaId(0), name: place.name.as_str().into(), fields, key })
+    Ok(Schema { id: SchemaId(0), name: collection.into(), fields, key })
 }

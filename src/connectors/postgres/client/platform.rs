@@ -4,14 +4,14 @@
 use super::super::config::Checked;
 use super::super::position::{read_lsn, write_lsn};
 use super::super::reader::LogReader;
-use super::super::reader::changes::{Collection, Tables, no_identity};
+use super::super::reader::changes::{Collection, Tables, Translator, no_identity};
 use super::super::rows::Sink;
 use super::super::rows::exclusive::Destination;
 use super::super::rows::ledger;
 use super::super::snapshot::TableSnapshot;
 use super::super::wire::connection::Connection;
 use super::super::wire::pump::Pump;
-use super::catalog::Table;
+use super::catalog::{Table, types};
 use super::check;
 use super::setup::{Setup, Slot, identify};
 use super::{Session, quoted};
@@ -38,11 +38,13 @@ pub(crate) fn open(settings: serde_json::Value, platform: &str) -> Result<Box<dy
 pub(crate) struct PostgresLog {
     config: Arc<Checked>,
     dataset: String,
+    scope: Scope,
     tables: Arc<Tables>,
 }
 
-impl Postgres {
-    async fn tables(&self, session: &Session, scope: &Scope) -> Result<Tables> {
+impl Tables {
+    /// As they are now.
+    async fn read(session: &Session, scope: &Scope, config: &Checked) -> Result<Tables> {
         let mut list = Vec::with_capacity(scope.collections.len());
         for place in &scope.collections {
             let table = Table::read(session, place).await?.ok_or_else(|| {
@@ -55,7 +57,7 @@ impl Postgres {
                 table: Arc::new(table),
             });
         }
-        Ok(Tables { ledger_schema: self.config.ledger_schema.clone(), list })
+        Ok(Tables { ledger_schema: config.ledger_schema.clone(), list })
     }
 }
 
@@ -98,11 +100,12 @@ impl Connector for Postgres {
     async fn open(&self, scope: &Scope) -> Result<Opened> {
         let session = Session::open(&self.config).await?;
         supported(&session, &self.config).await?;
-        let tables = self.tables(&session, scope).await?;
+        let tables = Tables::read(&session, scope, &self.config).await?;
         ledger::prepare(&session, &self.config.ledger_schema).await?;
         Ok(Opened::Log(Box::new(PostgresLog {
             config: self.config.clone(),
             dataset: scope.dataset.clone(),
+            scope: scope.clone(),
             tables: Arc::new(tables),
         })))
     }
@@ -110,7 +113,7 @@ impl Connector for Postgres {
     async fn exclusive(&self, scope: &Scope) -> Result<Arc<dyn Exclusive>> {
         let mut session = Session::open(&self.config).await?;
         supported(&session, &self.config).await?;
-        let tables = self.tables(&session, scope).await?;
+        let tables = Tables::read(&session, scope, &self.config).await?;
         Ok(Arc::new(Destination::open(&mut session, self.config.clone(), tables).await?))
     }
 
@@ -139,19 +142,18 @@ impl PostgresLog {
     }
 
     /// The statement that begins the stream. Binary values only if all of them are understood.
-    fn start(&self, version: u32, from: Position) -> String {
+    fn start(&self, is_binary: bool, version: u32, from: Position) -> String {
         let protocol = match version {
             160_000.. => 4,
             150_000.. => 3,
             _ => 2,
         };
-        let binary = self.tables.list.iter().all(|c| c.table.has_binary());
         let publication = quoted(&self.config.publication_of(&self.dataset)).replace('\'', "''");
         // A transaction read in part is asked for again, so the slot's own beginning is taken then.
         let from = if from.ordinal == u64::MAX { from.commit } else { 0 };
         format!(
             "START_REPLICATION SLOT {} LOGICAL {} (proto_version '{protocol}', publication_names '{publication}', \
-             messages 'true', streaming 'on', binary '{binary}')",
+             messages 'true', streaming 'on', binary '{is_binary}')",
             quoted(&self.config.slot_of(&self.dataset)),
             write_lsn(from)
         )
@@ -173,16 +175,21 @@ impl LogPlatform for PostgresLog {
         let patience = session.text("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'").await?;
         let patience_ms: u64 = patience.parse().unwrap_or(60_000);
         let report_ms = if patience_ms == 0 { 10_000 } else { (patience_ms / 4).clamp(100, 10_000) };
-        let (stream, buffer) = connection.start(&self.start(version, from)).await?;
+        // As the tables are now: what they were at a place of the log, the log tells.
+        let tables = Tables::read(&session, &self.scope, &self.config).await?;
+        let translator = Translator::new(Arc::new(tables), types(&session).await?);
+        let (stream, buffer) = connection.start(&self.start(translator.is_binary(), version, from)).await?;
         let pump = Pump::new(stream, buffer, Duration::from_millis(report_ms));
-        Ok(Box::new(LogReader::new(pump, self.tables.clone(), &self.config, from)))
+        Ok(Box::new(LogReader::new(pump, translator, &self.config, from)))
     }
 
     async fn snapshot(&self, collection: CollectionNo, after: Option<&Key>) -> Result<Box<dyn Snapshot>> {
         // The slot first: what is committed behind the snapshot must be kept.
-        drop(self.captured().await?);
-        let at = self.tables.get(collection)?;
-        Ok(Box::new(TableSnapshot::open(&self.config, collection, at, after).await?))
+        let (session, _, _) = self.captured().await?;
+        let tables = Tables::read(&session, &self.scope, &self.config).await?;
+        let wanted = self.scope.collections.get(usize::from(collection)).and_then(|place| place.schema.clone());
+        let copy = TableSnapshot::open(&self.config, collection, tables.get(collection)?, after, wanted.as_ref());
+        Ok(Box::new(copy.await?))
     }
 
     async fn rows(&self) -> Result<Box<dyn Rows>> {

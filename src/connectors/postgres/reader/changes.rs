@@ -1,12 +1,12 @@
 //! What a message of the log means for a dataset: rows of its collections, rows of the ledger, edits
-//! a sink has put into the log. A table that is not as it was when the platform was opened stops the
-//! reader at its place; nothing is guessed.
+//! a sink has put into the log. A table's form is what the log says at each place (`forms`).
 
 use super::super::client::catalog::Table;
 use super::super::rows::ledger;
 use super::super::values::Native;
 use super::super::wire::cursor::Malformed;
 use super::super::wire::pgoutput::{Column, Message, Oid, Old, Relation, Tuple};
+use super::forms::Told;
 use crate::connectors::contract::{Change, CollectionNo};
 use crate::event::{Fp, Key, Row, Value};
 use crate::runtime::error::{Code, Error, Result};
@@ -60,46 +60,58 @@ enum Bound {
 /// Translates messages; remembers the tables the log has described.
 #[derive(Debug)]
 pub(crate) struct Translator {
-    tables: Arc<Tables>,
+    pub(super) tables: Arc<Tables>,
+    /// How the server's types are read, and whether rows come in binary form.
+    pub(super) types: HashMap<Oid, Native>,
+    pub(super) is_binary: bool,
+    /// The form of each collection's table at this place, once the log has described it.
+    pub(super) forms: HashMap<CollectionNo, Arc<Table>>,
     relations: HashMap<Oid, Bound>,
 }
 
 impl Translator {
     /// Knows no relation yet.
     #[must_use]
-    pub(crate) fn new(tables: Arc<Tables>) -> Self {
-        Translator { tables, relations: HashMap::new() }
+    pub(crate) fn new(tables: Arc<Tables>, types: HashMap<Oid, Native>) -> Self {
+        let is_binary = tables.list.iter().all(|c| c.table.has_binary());
+        Translator { tables, types, is_binary, forms: HashMap::new(), relations: HashMap::new() }
     }
 
-    /// Takes notice of a table.
-    pub(crate) fn relation(&mut self, relation: &Relation) -> Result<()> {
+    /// Whether values are asked for in binary form: only if all of them are understood so.
+    #[must_use]
+    pub(crate) fn is_binary(&self) -> bool {
+        self.is_binary
+    }
+
+    /// Takes notice of a table; returns the collection's form if rows are of another one from here on.
+    pub(crate) fn relation(&mut self, relation: &Relation) -> Result<Option<(CollectionNo, Told)>> {
         let is = |name: &str| relation.namespace == self.tables.ledger_schema && relation.name == name;
         let found = self.tables.list.iter().position(|c| {
             let t = &c.table;
             t.namespace == relation.namespace && t.name == relation.name
         });
+        let shown = format!("{}.{}", relation.namespace, relation.name);
         let columns = relation.columns.iter().map(|c| (&*c.name, c.ty));
-        let (bound, same) = match found.and_then(|i| Some((CollectionNo::try_from(i).ok()?, self.tables.list.get(i)?)))
-        {
-            Some((no, collection)) => {
-                let known = collection.table.columns.iter().map(|c| (&*c.name, c.ty));
-                let same = columns.eq(known) && relation.oid == collection.table.oid;
-                (Bound::Data(no, collection.table.clone()), same)
+        let own = match found.and_then(|i| CollectionNo::try_from(i).ok()) {
+            Some(no) => {
+                if relation.identity == b'n' {
+                    return Err(no_identity(&shown));
+                }
+                let told = self.take(no, relation).map_err(|e| e.at("table", shown))?;
+                let table = self.form(no)?;
+                self.relations.insert(relation.oid, Bound::Data(no, table));
+                return Ok(told.map(|told| (no, told)));
             }
             None if is("ledger") => (Bound::Ledger, columns.eq(ledger::LEDGER.iter().map(|c| (c.0, c.1)))),
             None if is("observed") => (Bound::Observed, columns.eq(ledger::OBSERVED)),
             None => (Bound::Other, true),
         };
-        if !same {
-            let text = "the table has other columns than when the work began; nothing behind this place was read: restart to take its new form";
-            let place = format!("{}.{}", relation.namespace, relation.name);
-            return Err(Error::new(Code::SchemaUnsupported, text).at("table", place));
+        if !own.1 {
+            let text = "one of driftless' own tables has other columns than it was made with; remove the schema of the ledger and start the platform anew";
+            return Err(Error::new(Code::SchemaUnsupported, text).at("table", shown));
         }
-        if matches!(&bound, Bound::Data(..)) && relation.identity == b'n' {
-            return Err(no_identity(&format!("{}.{}", relation.namespace, relation.name)));
-        }
-        self.relations.insert(relation.oid, bound);
-        Ok(())
+        self.relations.insert(relation.oid, own.0);
+        Ok(None)
     }
 
     /// Adds the changes a message makes.
@@ -108,7 +120,7 @@ impl Translator {
             Message::Insert(oid, new) => self.row(*oid, None, Some(new), into),
             Message::Update(oid, old, new) => self.row(*oid, old.as_deref(), Some(new), into),
             Message::Delete(oid, old) => self.row(*oid, Some(old), None, into),
-            Message::Truncate(oids) => self.truncated(oids),
+            Message::Truncate(oids) => self.truncated(oids, into),
             _ => Ok(()),
         }
     }
@@ -120,11 +132,11 @@ impl Translator {
         })
     }
 
-    fn truncated(&self, oids: &[Oid]) -> Result<()> {
+    /// Read-9: one statement may name several tables.
+    fn truncated(&self, oids: &[Oid], into: &mut Vec<Change>) -> Result<()> {
         for oid in oids {
-            if let Bound::Data(_, table) = self.bound(*oid)? {
-                let text = "the table was truncated, which is not carried over yet; start the platform anew (re-anchor), or delete rows instead";
-                return Err(Error::new(Code::TruncateUnsupported, text).at("table", table.shown()));
+            if let Bound::Data(collection, _) = self.bound(*oid)? {
+                into.push(Change::Truncate(*collection));
             }
         }
         Ok(())
@@ -168,24 +180,31 @@ impl Translator {
         let (Value::Text(name), Value::Bytes(key)) = (name, key) else {
             return Err(broken(Malformed("a row without collection or key")));
         };
-        let Some((no, collection)) = self.tables.by_ledger_name(name.as_str()) else { return Ok(()) };
+        let Some((no, _)) = self.tables.by_ledger_name(name.as_str()) else { return Ok(()) };
+        let table = self.form(no)?;
         let image = match image {
-            Value::Array(items) => Some(Arc::new(printed_row(&collection.table, items).map_err(broken)?)),
+            Value::Array(items) => Some(Arc::new(printed_row(&table, items).map_err(broken)?)),
             _ => None,
         };
-        let fp = image.as_ref().map_or(Fp::ABSENT, |row| Fp::of_row(&collection.table.schema, row));
+        let fp = image.as_ref().map_or(Fp::ABSENT, |row| Fp::of_row(&table.schema, row));
         into.push(Change::Observed { collection: no, key: Key(key), image, fp });
         Ok(())
     }
 }
 
-/// A row in the server's text forms, column by column.
+/// A row in the server's text forms, each behind its column's name. What is not there was not looked at.
 fn printed_row(table: &Table, items: Vec<Value>) -> Result<Row, Malformed> {
-    let read = |(column, item): (&super::super::client::catalog::Column, Value)| match item {
-        Value::Text(text) => column.native.read_text(text.as_bytes().clone()),
-        _ => Ok(Value::Null),
+    let mut found: HashMap<String, Value> = HashMap::new();
+    let mut items = items.into_iter();
+    while let (Some(Value::Text(name)), Some(value)) = (items.next(), items.next()) {
+        found.insert(name.as_str().to_owned(), value);
+    }
+    let read = |column: &super::super::client::catalog::Column| match found.remove(&column.name) {
+        Some(Value::Text(text)) => column.native.read_text(text.as_bytes().clone()),
+        Some(_) => Ok(Value::Null),
+        None => Ok(Value::Unchanged),
     };
-    table.field_columns().zip(items).map(read).collect::<Result<_, _>>().map(Row)
+    table.field_columns().map(read).collect::<Result<_, _>>().map(Row)
 }
 
 fn data_row(

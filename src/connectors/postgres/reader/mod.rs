@@ -3,6 +3,7 @@
 //! nothing by itself: only `release` moves the slot (read-5).
 
 pub(crate) mod changes;
+pub(crate) mod forms;
 
 use super::client::Session;
 use super::config::Checked;
@@ -11,15 +12,15 @@ use super::wire::cursor::Malformed;
 use super::wire::pgoutput::{self, Commit, Message, Xid};
 use super::wire::pump::{EPOCH_S, Frame, Pump};
 use super::wire::spool::{Replay, Spool};
-use crate::connectors::contract::{BatchLimit, ReadBatch, Reader, Transaction};
+use crate::connectors::contract::{BatchLimit, Form, ReadBatch, Reader, Transaction};
 use crate::event::Position;
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
-use changes::{Tables, Translator};
+use changes::Translator;
+use forms::Told;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -63,7 +64,7 @@ struct Spools {
 impl LogReader {
     /// Reads what the pump brings, behind `from`.
     #[must_use]
-    pub(crate) fn new(pump: Pump, tables: Arc<Tables>, config: &Checked, from: Position) -> Self {
+    pub(crate) fn new(pump: Pump, translator: Translator, config: &Checked, from: Position) -> Self {
         let spools = Spools {
             limit_bytes: config.spool_bytes,
             folder: config.spool_dir.clone(),
@@ -73,7 +74,7 @@ impl LogReader {
         };
         LogReader {
             pump,
-            translator: Translator::new(tables),
+            translator,
             spools,
             playing: None,
             from,
@@ -148,7 +149,8 @@ impl LogReader {
     ) -> Result<bool> {
         let commit = playing.commit;
         let time_ms = u64::try_from(commit.time / 1000 + EPOCH_S * 1000).unwrap_or(0);
-        let mut out = Transaction { commit: commit.end, time_ms, first: playing.ordinal, changes: Vec::new() };
+        let mut out =
+            Transaction { commit: commit.end, time_ms, first: playing.ordinal, changes: Vec::new(), forms: Vec::new() };
         let at = |e: Error| e.at("position", write_lsn(commit.end));
         loop {
             if *rows >= limit.rows_max || *bytes >= limit.bytes_max {
@@ -161,8 +163,11 @@ impl LogReader {
             }
             let Some(payload) = playing.replay.next().map_err(at)? else { break };
             let message = pgoutput::decode(&payload, playing.streamed).map_err(malformed).map_err(at)?;
-            if let Message::Relation(relation) = &message {
-                self.translator.relation(relation).map_err(at)?;
+            if let Message::Relation(relation) = &message
+                && let Some((collection, told)) = self.translator.relation(relation).map_err(at)?
+            {
+                let Told { schema, before } = told;
+                out.forms.push(Form { from: out.changes.len(), collection, schema, before });
             }
             let before = out.changes.len();
             self.translator.changes(&message, &mut out.changes).map_err(at)?;
@@ -187,7 +192,7 @@ impl LogReader {
 }
 
 fn push(transaction: Transaction, batch: &mut ReadBatch) {
-    if !transaction.changes.is_empty() {
+    if !transaction.changes.is_empty() || !transaction.forms.is_empty() {
         batch.transactions.push(transaction);
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod exclusive;
 pub(crate) mod ledger;
 pub(crate) mod norm;
 pub(crate) mod sql;
+pub(crate) mod views;
 pub(crate) mod write;
 
 use super::client::{Session, quoted};
@@ -13,7 +14,7 @@ use super::failure;
 use super::position::read_lsn;
 use super::reader::changes::{Collection, Tables};
 use crate::connectors::contract::{CollectionNo, Locked, Rows, Seen};
-use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Row, Value};
+use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Row, Schema, Value};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
+use views::Views;
 use write::Batch;
 
 /// A writer with a connection of its own.
@@ -29,6 +31,8 @@ pub(crate) struct Sink {
     session: Session,
     tables: Arc<Tables>,
     prepared: HashMap<CollectionNo, Arc<Statements>>,
+    /// Of collections whose schema has had several versions, or whose table is not just their fields.
+    views: HashMap<CollectionNo, Arc<Views>>,
     /// Whether triggers and foreign keys are left to the origin of the rows (sink-5).
     replica: bool,
 }
@@ -66,14 +70,19 @@ impl Sink {
                         SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan";
         session.batch_execute(settings).await.map_err(failure::of)?;
         let replica = session.batch_execute("SET session_replication_role = replica").await.is_ok();
-        Ok(Sink { session, tables, prepared: HashMap::new(), replica })
+        Ok(Sink { session, tables, prepared: HashMap::new(), views: HashMap::new(), replica })
+    }
+
+    /// The collection as it is locked and read.
+    fn collection(&self, no: CollectionNo) -> Result<&Collection> {
+        self.views.get(&no).map_or_else(|| self.tables.get(no), |views| Ok(&views.own))
     }
 
     async fn statements(&mut self, no: CollectionNo) -> Result<Arc<Statements>> {
         if let Some(found) = self.prepared.get(&no) {
             return Ok(found.clone());
         }
-        let collection = self.tables.get(no)?;
+        let collection = self.collection(no)?;
         let texts = Texts::new(&collection.table, &self.tables.ledger_schema);
         let l = format!("{}.ledger", quoted(&self.tables.ledger_schema));
         let parked = format!("{}.parked", quoted(&self.tables.ledger_schema));
@@ -189,14 +198,34 @@ fn bytes_of(keys: &[Key]) -> Vec<&[u8]> {
 impl Rows for Sink {
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp> {
         let Some(after) = &version.after else { return Ok(Fp::ABSENT) };
-        let table = &self.tables.get(collection)?.table;
+        let view = self.views.get(&collection).map(|views| views.of(version.schema)).transpose()?;
+        let table = match view {
+            Some(view) => &view.table,
+            None => &self.tables.get(collection)?.table,
+        };
         let refused = |why: String| Error::new(Code::ValueRefused, why).at("table", table.shown());
-        let row = table.norm(after).map_err(refused)?;
+        let row = match view {
+            Some(view) => table.norm(&view.lens.lift(after, &Value::Null)),
+            None => table.norm(after),
+        };
+        let row = row.map_err(refused)?;
         if table.key_of(&row).map_err(|e| refused(e.0.into()))? != version.key {
             let text = "the table would hold this key as another one (topic-4)";
             return Err(Error::new(Code::KeyCollision, text).at("table", table.shown()));
         }
         Ok(Fp::of_row(&table.schema, &row))
+    }
+
+    async fn know(&mut self, no: CollectionNo, versions: &[Arc<Schema>], add: &[Arc<str>]) -> Result<()> {
+        let collection = self.tables.get(no)?;
+        let covers = versions.iter().all(|version| version.fields.len() == collection.table.schema.fields.len());
+        if versions.len() < 2 && covers && !self.views.contains_key(&no) {
+            return Ok(());
+        }
+        let views = Views::open(&self.session, collection, versions, add, &self.tables.ledger_schema).await?;
+        self.views.insert(no, Arc::new(views));
+        self.prepared.remove(&no);
+        Ok(())
     }
 
     async fn ledger(&mut self, collection: CollectionNo, keys: &[Key]) -> Result<Vec<Option<LedgerEntry>>> {
@@ -210,7 +239,8 @@ impl Rows for Sink {
 
     async fn lock(&mut self, no: CollectionNo, keys: &[Key]) -> Result<Box<dyn Locked + '_>> {
         let statements = self.statements(no).await?;
-        let collection = self.tables.get(no)?.clone();
+        let collection = self.collection(no)?.clone();
+        let views = self.views.get(&no).cloned();
         // READ COMMITTED: each statement sees what is committed when it begins.
         let transaction = self.session.transaction().await.map_err(failure::of)?;
         let name = collection.ledger_name.clone();
@@ -266,6 +296,8 @@ impl Rows for Sink {
             places,
             position,
             replica: self.replica,
+            rows: if views.is_some() { rows } else { HashMap::new() },
+            views,
         }))
     }
 }

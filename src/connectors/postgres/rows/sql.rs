@@ -3,7 +3,7 @@
 //! settings in `rows`).
 
 use super::super::client::catalog::{Column, Table};
-use super::super::client::quoted;
+use super::super::client::{literal, quoted};
 use super::super::values::Native;
 use super::super::wire::cursor::Malformed;
 use crate::event::Value;
@@ -70,7 +70,9 @@ impl Texts {
         let set =
             if set.is_empty() { format!("{0} = t.{0}", columns.first().map_or("", |c| c)) } else { set.join(", ") };
         let conflict: Vec<String> = table.key_columns().map(|c| quoted(&c.name)).collect();
-        let image: Vec<String> = table.field_columns().map(|c| printed(&format!("t.{}", quoted(&c.name)))).collect();
+        // Each value behind its column's name: the table may be of another form when the log is read.
+        let named_value = |c: &Column| format!("{}, {}", literal(&c.name), printed(&format!("t.{}", quoted(&c.name))));
+        let image: Vec<String> = table.field_columns().map(named_value).collect();
         let keyed = unnest(table.key_columns(), 3);
         let numbered = format!("{keys} WITH ORDINALITY AS k({key_names}, i)");
         let inserted = unnest(table.field_columns(), 1);

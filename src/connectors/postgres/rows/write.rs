@@ -2,18 +2,20 @@
 //! batch. If one of them does not do exactly what was planned, the batch is undone and done again row
 //! by row, so that one bad row costs only itself.
 
+use super::super::client::catalog::Table;
 use super::super::failure;
 use super::super::position::write_lsn;
 use super::super::reader::PREFIX;
 use super::super::reader::changes::Collection;
 use super::ledger;
 use super::sql::Sent;
+use super::views::Views;
 use super::{Statements, key_values, read_rows, sent};
 use crate::connectors::contract::{Act, Locked, Planned, Seen, Written};
-use crate::event::{Canonical, Fp, Key, Position, Value};
+use crate::event::{Canonical, Fp, Key, Position, Row, SchemaId, Value};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Statement, Transaction};
@@ -28,6 +30,9 @@ pub(crate) struct Batch<'a> {
     pub(super) places: HashMap<usize, (String, u32)>,
     pub(super) position: Position,
     pub(super) replica: bool,
+    /// All columns of the rows seen, where the schema has had several versions (read-10).
+    pub(super) rows: HashMap<usize, Row>,
+    pub(super) views: Option<Arc<Views>>,
 }
 
 type Parameter<'a> = &'a (dyn ToSql + Sync);
@@ -82,6 +87,18 @@ impl Locked for Batch<'_> {
         self.seen.get(index).cloned().unwrap_or(Seen::Busy)
     }
 
+    fn seen_as(&self, index: usize, schema: SchemaId) -> Fp {
+        match (&self.views, self.seen.get(index)) {
+            (Some(views), _) => views.fp(self.rows.get(&index), schema),
+            (None, Some(Seen::Row { fp, .. })) => *fp,
+            (None, _) => Fp::ABSENT,
+        }
+    }
+
+    fn has_lost(&self, schema: SchemaId) -> bool {
+        self.views.as_ref().is_some_and(|views| views.has_lost(schema))
+    }
+
     fn position(&self) -> Position {
         self.position
     }
@@ -121,7 +138,7 @@ impl Batch<'_> {
     /// Whether a row stood there under lock; `None` if it is not locked.
     fn present(&self, planned: &Planned) -> Option<bool> {
         match self.seen.get(*self.index.get(&planned.version.key)?)? {
-            Seen::Busy => None,
+            Seen::Busy | Seen::Unreadable(_) => None,
             Seen::Row { fp, .. } => Some(*fp != Fp::ABSENT),
         }
     }
@@ -243,9 +260,33 @@ impl Batch<'_> {
         if planned.is_empty() {
             return Ok(0);
         }
-        let table = &self.collection.table;
-        let column = |(i, c)| Sent::new(c, planned.iter().map(|p| field(p, i)).collect::<Vec<_>>().into_iter());
-        let sent: Vec<Sent<'_>> = table.field_columns().enumerate().map(column).collect();
+        let Some(views) = &self.views else {
+            let column = |i: usize| planned.iter().map(|p| field(p, i)).collect();
+            return self.write_as(&self.collection.table, column, statement, planned, locked).await;
+        };
+        let mut by: BTreeMap<SchemaId, Vec<&Planned>> = BTreeMap::new();
+        planned.iter().for_each(|p| by.entry(p.version.schema).or_default().push(p));
+        let mut done = 0;
+        for (schema, planned) in by {
+            // What `norm` was asked about is known.
+            let Ok(view) = views.of(schema) else { continue };
+            let column = |i: usize| planned.iter().map(|p| view.field(&p.version, i)).collect();
+            let statement = views.statement(&self.transaction, schema, locked).await?;
+            done += self.write_as(&view.table, column, &statement, &planned, locked).await?;
+        }
+        Ok(done)
+    }
+
+    async fn write_as<'p>(
+        &self,
+        table: &Table,
+        column: impl Fn(usize) -> Vec<&'p Value>,
+        statement: &Statement,
+        planned: &[&Planned],
+        locked: bool,
+    ) -> Result<u64, tokio_postgres::Error> {
+        let sent = |(i, c)| Sent::new(c, column(i).into_iter());
+        let sent: Vec<Sent<'_>> = table.field_columns().enumerate().map(sent).collect();
         let (places, parts) = self.placed(planned);
         let mut parameters: Vec<Parameter<'_>> = if locked { vec![&places, &parts] } else { Vec::new() };
         parameters.extend(sent.iter().map(|s| s as Parameter<'_>));
@@ -269,7 +310,11 @@ impl Batch<'_> {
         let answer = self.transaction.query(&self.statements.read, &parameters).await?;
         let Ok(rows) = read_rows(&self.collection, &answer) else { return Ok(Fit::Bent) };
         let schema = &self.collection.table.schema;
-        let same = |(i, p): (usize, &&Planned)| rows.get(&i).is_some_and(|row| Fp::of_row(schema, row) == p.fp);
+        let fp = |row: &Row, p: &Planned| match &self.views {
+            Some(views) => views.fp(Some(row), p.version.schema),
+            None => Fp::of_row(schema, row),
+        };
+        let same = |(i, p): (usize, &&Planned)| rows.get(&i).is_some_and(|row| fp(row, p) == p.fp);
         Ok(if planned.iter().enumerate().all(same) { Fit::Exact } else { Fit::Bent })
     }
 

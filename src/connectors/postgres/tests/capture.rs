@@ -239,6 +239,7 @@ async fn a_snapshot_and_the_log_behind_it_are_the_table() {
     assert_eq!(fold, now);
 }
 
+/// who-6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_copy_goes_on_behind_the_last_key() {
     let db = Db::new("CREATE TABLE item (a text, b int, v text, PRIMARY KEY (a, b)); INSERT INTO item SELECT chr(97 + i % 3), i, 'v' FROM generate_series(1, 300) i").await;
@@ -273,4 +274,31 @@ async fn partitioned_tables_and_tables_of_other_schemas_are_captured() {
         changes.iter().map(of).collect::<Vec<_>>(),
         [(0, Some(1)), (0, Some(1)), (1, Some(2)), (0, None), (0, Some(1))]
     );
+}
+
+/// read-9: at its place, one for each table of the dataset that the statement names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncate_stands_among_the_other_changes_of_its_transaction() {
+    let db = Db::new(
+        "CREATE TABLE item (id int PRIMARY KEY, v text); CREATE TABLE aside (id int PRIMARY KEY);
+         CREATE TABLE more (id int PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE more_1 PARTITION OF more FOR VALUES FROM (0) TO (10); CREATE TABLE more_2 PARTITION OF more FOR VALUES FROM (10) TO (20)",
+    )
+    .await;
+    let (_, mut reader) = db.reading(&["item", "more"]).await;
+    db.run("INSERT INTO more VALUES (1), (11); TRUNCATE aside").await;
+    db.run("BEGIN; INSERT INTO item VALUES (1, 'a'); TRUNCATE item; INSERT INTO item VALUES (2, 'b'); COMMIT").await;
+    db.run("TRUNCATE aside, more, item RESTART IDENTITY CASCADE").await;
+    db.run("BEGIN; TRUNCATE item; ROLLBACK; INSERT INTO item VALUES (3, 'c')").await;
+    let told = |c: &Change| match c {
+        Change::Row { collection, after: Some(row), .. } => format!("{collection} {:?}", row.0[0]),
+        Change::Truncate(collection) => format!("truncate {collection}"),
+        other => panic!("{other:?}"),
+    };
+    let mut told: Vec<String> = read(&mut *reader, 8).await.iter().map(told).collect();
+    // The server's own order within one statement.
+    told[5..7].sort();
+    let expected =
+        ["1 Int(1)", "1 Int(11)", "0 Int(1)", "truncate 0", "0 Int(2)", "truncate 0", "truncate 1", "0 Int(3)"];
+    assert_eq!(told, expected);
 }

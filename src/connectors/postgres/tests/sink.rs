@@ -5,7 +5,7 @@ use crate::connectors::contract::*;
 use crate::event::*;
 use std::sync::Arc;
 
-fn version(schema: &Schema, seq: u64, row: &[Value], tomb: bool) -> Canonical {
+pub(super) fn version(schema: &Schema, seq: u64, row: &[Value], tomb: bool) -> Canonical {
     let mut key = bytes::BytesMut::new();
     // One integer key is all these tests need: zigzag.
     let Value::Int(id) = row[schema.key[0]] else { panic!("an integer key") };
@@ -46,7 +46,7 @@ async fn plan(rows: &dyn Rows, versions: Vec<Canonical>, act: Act) -> Vec<Planne
 }
 
 /// Locks and writes at once.
-async fn apply(rows: &mut dyn Rows, versions: Vec<Canonical>, act: Act) -> Vec<Written> {
+pub(super) async fn apply(rows: &mut dyn Rows, versions: Vec<Canonical>, act: Act) -> Vec<Written> {
     let plan = plan(rows, versions, act).await;
     let keys: Vec<Key> = plan.iter().map(|p| p.version.key.clone()).collect();
     rows.lock(0, &keys).await.unwrap().write(&plan).await.unwrap()

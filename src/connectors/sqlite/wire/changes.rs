@@ -6,9 +6,9 @@ use super::super::failure::failing;
 use super::install::op;
 use super::ledger;
 use super::table::quoted;
-use crate::connectors::contract::{Change, CollectionNo};
+use crate::connectors::contract::{Change, CollectionNo, Unreadable};
 use crate::event::{Fp, Key};
-use crate::runtime::error::{Code, Error, Result};
+use crate::runtime::error::{Code, Error, Remedy, Result};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use std::collections::HashMap;
@@ -53,8 +53,8 @@ fn load_layout(conn: &Connection, dataset: &Dataset, id: i64) -> Result<Option<L
     Ok(Some(Layout { no: placed.no, slots }))
 }
 
-/// A change row as a change; `None` for another dataset's, and for an image that cannot be
-/// understood but was replaced since.
+/// A change row as a change; `None` for another dataset's. An image that cannot be understood is told
+/// as such, so that its place in the transaction stays its own.
 pub(crate) fn change(
     conn: &Connection,
     dataset: &Dataset,
@@ -77,8 +77,15 @@ pub(crate) fn change(
     }
     match image(placed, layout, row, op) {
         Ok(change) => Ok(Some(change)),
-        Err(_) if is_replaced(conn, placed, layout, row, id, op)? => Ok(None),
-        Err(e) => Err(e.at("change", id).at("row", shown_key(placed, layout, row))),
+        // Only what is wrong with this row: anything else stops the reader.
+        Err(e) if e.remedy() == Remedy::Park => {
+            let replaced = is_replaced(conn, placed, layout, row, id, op)?;
+            let key = key(placed, layout, row).ok();
+            let error = e.at("change", id).at("row", shown_key(placed, layout, row));
+            let unreadable = Unreadable::new(layout.no, key, &error, native(placed, layout, row));
+            Ok(Some(Change::Unreadable(Box::new(Unreadable { replaced, ..unreadable }))))
+        }
+        Err(e) => Err(e),
     }
 }
 
@@ -99,9 +106,21 @@ fn image(placed: &Placed, layout: &Layout, row: &Row<'_>, op: i64) -> Result<Cha
     })
 }
 
+/// The key alone, which can be told although another column cannot.
+fn key(placed: &Placed, layout: &Layout, row: &Row<'_>) -> Result<Key> {
+    let table = &placed.table;
+    let stored = |field: usize| row.get_ref(IMAGE + (*layout.slots.get(field)?)?).ok();
+    table.key_of(&table.row(|field| if table.schema.key.contains(&field) { stored(field) } else { None })?)
+}
+
+/// A change row as SQLite holds it, by column.
+fn native(placed: &Placed, layout: &Layout, row: &Row<'_>) -> String {
+    let stored = |field: usize| row.get_ref(IMAGE + (*layout.slots.get(field)?)?).ok();
+    placed.table.native(stored)
+}
+
 /// Whether a change that cannot be understood does not matter: a later one of the same row follows,
-/// or a row nobody could have published is gone. Otherwise reading halts there until the row is put
-/// right, because nothing may be left out (P8).
+/// or a row nobody could have published is gone.
 fn is_replaced(conn: &Connection, placed: &Placed, layout: &Layout, row: &Row<'_>, id: i64, op: i64) -> Result<bool> {
     if matches!(op, op::DELETE | op::MOVED_FROM | op::OBSERVED_GONE) {
         return Ok(true);

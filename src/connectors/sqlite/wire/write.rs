@@ -23,18 +23,23 @@ pub(crate) fn entry(conn: &Connection, placed: &Placed, key: &Key) -> Result<Opt
 /// What stands in the table for a key. Content that cannot be understood gets a fingerprint nobody
 /// else has: it is not what the ledger says, so it is never overwritten unseen (P8, sink-3).
 pub(crate) fn content(conn: &Connection, placed: &Placed, key: &Key) -> Result<Fp> {
+    told_content(conn, placed, key).map(|(fp, _)| fp)
+}
+
+/// The same, and why it cannot be understood if so.
+pub(crate) fn told_content(conn: &Connection, placed: &Placed, key: &Key) -> Result<(Fp, Option<String>)> {
     let table = &placed.table;
     let failing = || failing("reading a row");
     let values = table.key_values(key)?;
     let sql = format!("SELECT {} FROM {} WHERE {}", table.list(""), quoted(&table.name), by_key(placed));
     let mut statement = conn.prepare_cached(&sql).map_err(failing())?;
     let mut rows = statement.query(params_from_iter(table.key_natives(&values)?)).map_err(failing())?;
-    let Some(row) = rows.next().map_err(failing())? else { return Ok(Fp::ABSENT) };
+    let Some(row) = rows.next().map_err(failing())? else { return Ok((Fp::ABSENT, None)) };
     match table.row(|i| row.get_ref(i).ok()) {
-        Ok(image) => Ok(Fp::of_row(&table.schema, &image)),
-        Err(_) => {
+        Ok(image) => Ok((Fp::of_row(&table.schema, &image), None)),
+        Err(e) => {
             let raw: Vec<String> = (0..table.columns.len()).map(|i| format!("{:?}", row.get_ref(i))).collect();
-            Ok(Fp::of_bytes(format!("undecodable {}", raw.join(",")).as_bytes()))
+            Ok((Fp::of_bytes(format!("undecodable {}", raw.join(",")).as_bytes()), Some(e.to_string())))
         }
     }
 }

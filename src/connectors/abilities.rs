@@ -1,6 +1,6 @@
-//! What a connector says of itself before anything is opened.
+//! What a connector can do, and how it is listed. Parts of the contract that say nothing of data.
 
-use super::Connector;
+use super::contract::Connector;
 use crate::runtime::error::Result;
 
 /// How a platform tells of changes.

@@ -1,0 +1,32 @@
+//! A sink and the versions of the dataset's schema: the platform is told of each before anything of it
+//! is handled (read-10).
+
+use super::{Applying, Sink};
+use crate::event::{SchemaId, lineage};
+use crate::runtime::error::{Code, Error, Result};
+
+impl Applying<'_> {
+    /// The platform learns of the versions of the schema (read-10).
+    pub(super) async fn tell_schemas(&mut self) -> Result<()> {
+        let Sink { collection, lineages, me, .. } = self.sink;
+        let steps = lineages.steps(*collection).await?;
+        let add = lineage::given_by_others(&steps, *me);
+        let versions: Vec<_> = steps.into_iter().map(|step| step.schema).collect();
+        self.rows.know(*collection, &versions, &add).await?;
+        self.schemas.extend(versions.iter().map(|schema| schema.id));
+        Ok(())
+    }
+
+    /// Before anything of a schema is handled that has not been met.
+    pub(super) async fn meet(&mut self, schemas: impl Iterator<Item = SchemaId>) -> Result<()> {
+        let new = schemas.filter(|id| !self.schemas.contains(id)).max();
+        if let Some(id) = new {
+            self.tell_schemas().await?;
+            if !self.schemas.contains(&id) {
+                let text = "a version or a row of the ledger is of a schema that the dataset never had";
+                return Err(Error::new(Code::ProposalsMissing, text).at("schema", id.0));
+            }
+        }
+        Ok(())
+    }
+}

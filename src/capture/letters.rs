@@ -1,0 +1,53 @@
+//! Changes and rows that cannot be told exactly. Nobody may publish a bent value (P8), and one such row
+//! must not stop the others: it becomes a dead letter, whole, which is durable before the position
+//! that passes it (P1, P4). What the reader knows of the key stays as it was, so that the write that
+//! puts the row right is proposed on top of what was published last.
+
+use super::{Capture, Owned};
+use crate::connectors::contract::{Change, Transaction, Unreadable};
+use crate::event::{DeadLetter, Position};
+use crate::runtime::error::Result;
+use crate::runtime::telemetry::SYNC;
+use crate::topic::Partition;
+use crate::topic::letters::send_letters;
+
+impl Capture {
+    /// C of a record, beside which its dead letters lie.
+    fn changes_of(&self, found: &Unreadable) -> Option<Partition> {
+        let lane = match &found.key {
+            Some(key) => self.lanes.get((self.lane_of)(found.collection, key)),
+            None => self.lanes.iter().find(|lane| lane.collection == found.collection),
+        };
+        lane.map(|lane| lane.changes.clone())
+    }
+}
+
+impl Owned<'_> {
+    /// Takes note of what a transaction holds that cannot be told.
+    pub(super) fn keep_unreadable(&mut self, transaction: &Transaction) {
+        for (ordinal, change) in (transaction.first..).zip(&transaction.changes) {
+            if let Change::Unreadable(found) = change
+                && !found.replaced
+            {
+                self.keep(found, Position::new(transaction.commit, ordinal));
+            }
+        }
+    }
+
+    /// Takes note of a change or row that cannot be told, found at `at`.
+    pub(super) fn keep(&mut self, found: &Unreadable, at: Position) {
+        let Unreadable { key, code, why, native, .. } = found;
+        let Some(changes) = self.capture.changes_of(found) else { return };
+        self.letters.push((changes, DeadLetter::captured(self.capture.me, key.clone(), at, code, why, native)));
+        self.capture.progress.died(1);
+        tracing::warn!(target: SYNC, platform = %self.capture.me, code, why, "a change cannot be told: a dead letter");
+    }
+
+    /// Makes the letters durable.
+    pub(super) async fn send_letters(&mut self) -> Result<()> {
+        for (changes, letter) in std::mem::take(&mut self.letters) {
+            send_letters(&*self.capture.log, &changes, vec![letter]).await?;
+        }
+        Ok(())
+    }
+}

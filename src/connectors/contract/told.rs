@@ -1,0 +1,57 @@
+//! What a connector tells besides data, and how much of it at once.
+
+use super::CollectionNo;
+use crate::event::Key;
+use crate::runtime::error::Error;
+
+/// How much to return at most; at least one item is always returned, however large (field: a limit
+/// must never block progress).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BatchLimit {
+    /// Rows or changes.
+    pub rows_max: usize,
+    /// Bytes, as far as the connector can tell.
+    pub bytes_max: usize,
+}
+
+impl Default for BatchLimit {
+    fn default() -> Self {
+        BatchLimit { rows_max: 1000, bytes_max: 4 << 20 }
+    }
+}
+
+/// Something of the platform's that its connector cannot tell exactly.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unreadable {
+    /// Its collection.
+    pub collection: CollectionNo,
+    /// Its key, if that at least can be told.
+    pub key: Option<Key>,
+    /// The code of what is wrong.
+    pub code: &'static str,
+    /// What is wrong and where, for people.
+    pub why: String,
+    /// All of it, as the platform holds it.
+    pub native: String,
+    /// A later change of the same row follows, or what nobody could publish is gone: no loss.
+    pub replaced: bool,
+}
+
+impl Unreadable {
+    /// What an error says of it.
+    #[must_use]
+    pub fn new(collection: CollectionNo, key: Option<Key>, error: &Error, native: String) -> Self {
+        Unreadable { collection, key, code: error.code.as_str(), why: error.to_string(), native, replaced: false }
+    }
+}
+
+/// Something `doctor` noticed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// The error code it would become, or a short name.
+    pub code: &'static str,
+    /// Whether it stops the work.
+    pub fatal: bool,
+    /// What was found and what to do.
+    pub text: String,
+}
