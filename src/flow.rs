@@ -153,7 +153,7 @@ pub async fn agent(agent: &Agent, limit: BatchLimit) -> Result<Infallible> {
         let keys = select_biased! {
             () = agent.orders.news().fuse() => owned.obey().await?,
             () = agent.clock.sleep_until(due).fuse() => owned.released(),
-            batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?),
+            batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?).await?,
             hints = agent.store.hints(agent.collection).fuse() => owned.hinted(hints?),
         };
         owned.work(keys).await?;

@@ -38,6 +38,7 @@ impl Owned<'_> {
             Content::Row(row) => Some(row.clone()),
             Content::Absent | Content::Undecodable(_) => None,
         };
+        let (value, fp, schema) = self.schemas.proposed(value, found.fp, self.schemas.newest);
         let part = value.as_ref().is_some_and(|row| row.is_partial());
         let proposal = Proposal {
             stamp: self.stamp,
@@ -48,9 +49,9 @@ impl Owned<'_> {
             base_tomb: false,
             ts: Hlc::from_ms(found.time_ms.min(self.agent.clock.now_ms())),
             op: Op::Put,
-            fp: if part { found.fp.of_part() } else { found.fp },
+            fp: if part { found.fp.of_part() } else { fp },
             fp_local: found.fp,
-            schema: self.agent.schema,
+            schema,
             value,
             before: None,
             txn: None,

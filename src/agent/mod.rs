@@ -7,12 +7,12 @@ pub mod breaker;
 mod displaced;
 mod letters;
 pub mod round;
+mod schemas;
 pub mod step;
 
 use crate::connectors::contract::{self, CollectionNo, Store};
-use crate::event::{
-    ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, SchemaId, Stamp, Validity,
-};
+use crate::event::{ActorId, AgentMark, Ctr, Fp, Key, LedgerEntry, LedgerRecord, Link, Record, Role, Stamp, Validity};
+use crate::govern::Allowed;
 use crate::guard;
 use crate::ledger::order::Order;
 use crate::ledger::pending::{Park, Pending, Why};
@@ -20,10 +20,12 @@ use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::Lineages;
 use crate::topic::message::{Newest, message};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
 use breaker::Breaker;
+use schemas::Schemas;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -39,8 +41,8 @@ pub struct Agent {
     pub me: ActorId,
     /// The collection.
     pub collection: CollectionNo,
-    /// Its schema.
-    pub schema: SchemaId,
+    /// The versions its schema had.
+    pub lineages: Arc<dyn Lineages>,
     /// The number of the partition.
     pub index: u32,
     /// Whether a key belongs to the partition.
@@ -63,6 +65,8 @@ pub struct Agent {
     pub dead_after_ms: u64,
     /// What people ask of it.
     pub orders: Arc<Orders<Order>>,
+    /// Asked before each write.
+    pub allowed: Allowed,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -105,6 +109,7 @@ pub struct Owned<'a> {
     changes: Writer,
     ledger: Writer,
     newest: Newest,
+    schemas: Schemas,
     held: HashMap<Key, Held>,
     ctr: Ctr,
     rev: u64,
@@ -176,7 +181,9 @@ impl Agent {
         }
         let changes = Writer::shared(self.log.clone(), session.clone(), self.changes.clone(), &folded);
         let fenced_ms = self.store.fence(self.collection, self.index, stamp.epoch).await?;
-        Ok(Some(self.owned(restored, stamp, changes, ledger, fenced_ms)))
+        let mut owned = self.owned(restored, stamp, changes, ledger, fenced_ms);
+        owned.schemas = Schemas::read(self).await?;
+        Ok(Some(owned))
     }
 
     fn owned(&self, restored: Restored, stamp: Stamp, changes: Writer, ledger: Writer, fenced_ms: u64) -> Owned<'_> {
@@ -191,6 +198,7 @@ impl Agent {
             changes,
             ledger,
             newest: restored.newest,
+            schemas: Schemas::default(),
             held: restored.held,
             ctr: restored.ctr,
             rev: restored.rev,
@@ -267,18 +275,20 @@ impl Owned<'_> {
     }
 
     /// Takes a batch of D; the keys in it are to be worked on.
-    pub fn receive(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Vec<Key> {
+    pub async fn receive(&mut self, batch: Vec<(Delivered<Typed>, bool)>) -> Result<Vec<Key>> {
         let mut keys = Vec::with_capacity(batch.len());
         for (delivered, valid) in batch {
             let valid = valid || !guard!("claim-void", true);
             self.read.offset = delivered.offset + 1;
             let Some(Record::Canonical(version)) = delivered.payload.as_deref().filter(|_| valid) else { continue };
+            self.meet(version.schema).await?;
+            let version = self.schemas.lifted(version)?;
             self.read = Link { offset: delivered.offset + 1, seq: version.seq, id: version.id };
-            self.pending.take_over(version, delivered.offset);
-            self.pending.hold(version.clone(), Why::Busy);
+            self.pending.take_over(&version, delivered.offset);
             keys.push(version.key.clone());
+            self.pending.hold(version, Why::Busy);
         }
-        keys
+        Ok(keys)
     }
 
     /// The keys whose quarantine is over.

@@ -1,6 +1,7 @@
 //! One round of an agent over a set of keys: read, decide, append, write, record. All keys of a
 //! round share each append, so a round costs a few appends whatever its size (agent-10).
 
+use super::schemas::Schemas;
 use super::step::{Author, Local, Step, Target, proposal, step};
 use super::{Held, Owned};
 use crate::connectors::contract::{Content, Observed, Outcome};
@@ -47,6 +48,9 @@ impl Owned<'_> {
     async fn round(&mut self, keys: Vec<Key>) -> Result<Vec<Key>> {
         let keys: Vec<Key> = keys.into_iter().filter(|key| !self.waits(key)).collect();
         let seen = self.observe(&keys).await?;
+        if seen.iter().any(|s| matches!(&s.content, Content::Row(row) if self.schemas.is_behind(row))) {
+            self.schemas = Schemas::read(self.agent).await?;
+        }
         let mut effects = Effects::default();
         for (key, seen) in keys.into_iter().zip(&seen) {
             self.decide(key, seen, &mut effects);
@@ -61,6 +65,9 @@ impl Owned<'_> {
         self.changes.send(effects.proposals);
         self.write_ledger(effects.records).await?;
         self.changes.settle_all().await?;
+        if !effects.writes.is_empty() {
+            (self.agent.allowed)()?;
+        }
         effects.again.extend(self.write(effects.writes).await?);
         Ok(effects.again)
     }
@@ -125,6 +132,9 @@ impl Owned<'_> {
             }
             Step::Propose(_) if !self.agent.part.proposes => self.leave(key, seen, target, effects),
             Step::Propose(local) => {
+                if let Content::Row(row) = &seen.content {
+                    self.agent.progress.captured_bytes(key.0.len() + row.size());
+                }
                 let deleted = seen.content == Content::Absent && !local.base.tomb;
                 effects.deletes.extend(deleted.then(|| key.clone()));
                 effects.proposals.push(self.propose(&key, seen, &local));
@@ -171,10 +181,17 @@ impl Owned<'_> {
             stamp: self.stamp,
             ctr: self.ctr,
             rev: self.rev,
-            schema: self.agent.schema,
+            schema: self.schemas.newest,
             first_copy: self.first_copy,
         };
-        let proposal = proposal(author, key, seen, local, self.time_of(key, seen, local.base.ts));
+        let mut proposal = proposal(author, key, seen, local, self.time_of(key, seen, local.base.ts));
+        let (value, fp, schema) = self.schemas.proposed(proposal.value.take(), proposal.fp, local.base.schema);
+        // read-11: a part of a record says so, whatever version of the schema it is of.
+        let fp = if value.as_ref().is_some_and(|row| row.is_partial()) { proposal.fp } else { fp };
+        (proposal.value, proposal.fp, proposal.schema) = (value, fp, schema);
+        if let Some(entry) = &mut proposal.entry {
+            entry.schema = schema;
+        }
         let entry = proposal.entry.as_deref().cloned().unwrap_or_default();
         self.held.insert(key.clone(), Held { entry, rev: self.rev, in_changes: true });
         message(Arc::new(Record::Proposal(Box::new(proposal))))
@@ -212,6 +229,8 @@ impl Owned<'_> {
         for ((key, intent), outcome) in ready.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Done(token) => {
+                    let size = self.pending.version(&key).map_or(0, |version| version.size());
+                    self.agent.progress.applied_bytes(size);
                     self.pending.settle(&key);
                     self.agent.progress.applied(1, 0);
                     self.agent.progress.delivered(intent.ts.ms(), store.now_ms());

@@ -10,6 +10,7 @@ mod schemas;
 
 use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};
 use crate::event::{ActorId, Canonical, Fp, Key, Link, Position, Record, SchemaId, Validity};
+use crate::govern::Allowed;
 use crate::guard;
 use crate::ledger::order::Order;
 use crate::ledger::pending::{Park, Pending, Why};
@@ -53,6 +54,8 @@ pub struct Sink {
     pub dead_after_ms: u64,
     /// What people ask of it.
     pub orders: Arc<Orders<Order>>,
+    /// Asked before each write.
+    pub allowed: Allowed,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -207,6 +210,7 @@ impl Applying<'_> {
         if prepared.is_empty() {
             return Ok(());
         }
+        (self.sink.allowed)()?;
         // Locks are taken in key order, so that two writers never wait for each other (sink-2).
         prepared.sort_by(|a, b| a.0.key.cmp(&b.0.key));
         let keys: Vec<Key> = prepared.iter().map(|(version, _)| version.key.clone()).collect();
@@ -261,6 +265,9 @@ impl Applying<'_> {
                 self.fates.skipped += 1;
             }
             (Act::Adopt | Act::Write, Written::Done) => {
+                if act == Act::Write {
+                    self.sink.progress.applied_bytes(version.size());
+                }
                 self.pending.settle(&version.key);
                 self.fates.applied += 1;
                 self.sink.progress.delivered(version.ts.ms(), self.sink.clock.now_ms());

@@ -62,6 +62,7 @@ impl Owned<'_> {
     fn publish_copied(&mut self, rows: &[Copied], at: Position) {
         let now_ms = self.capture.clock.now_ms();
         let proposals = self.fold.copied(rows, at, now_ms, self.stamp);
+        self.capture.progress.captured_bytes(rows.iter().map(|row| row.key.0.len() + row.row.size()).sum());
         self.capture.progress.captured(rows.len(), proposals.len(), self.through.commit, now_ms);
         self.send(proposals);
     }

@@ -107,10 +107,11 @@ impl Fold {
                 _ => None,
             })
             .collect();
-        for (&(collection, key), entry) in &ledger {
-            self.sink_wrote(collection, key, entry, Position::new(txn.commit, txn.first));
-        }
         let last = last_images(txn);
+        for (&(collection, key), entry) in &ledger {
+            let image = last.contains_key(&(collection, key));
+            self.sink_wrote(collection, key, entry, image, Position::new(txn.commit, txn.first));
+        }
         let mut proposals = Vec::new();
         let mut forms = txn.forms.iter().zip(views).peekable();
         for (number, (ordinal, change)) in (txn.first..).zip(&txn.changes).enumerate() {
@@ -137,7 +138,8 @@ impl Fold {
             let known = self.known.get(&(native.collection, native.key.clone()));
             let told = native.op == Op::Read && known.is_some_and(|k| k.fp == native.fp_under(view, k.schema));
             let new = known.is_none_or(|k| k.vv.is_empty() || k.fp == Fp::ABSENT);
-            let image = native.seen_through(view, new);
+            let earlier = known.filter(|_| !new).and_then(|k| native.still_of(view?, k.schema));
+            let image = native.seen_through(view, earlier, new);
             // The sink put it into the log before it could know that the reader had told of it: the first copy
             // did, or an earlier change (who-5).
             if guard!("sink-8-told", told) {
@@ -177,6 +179,7 @@ impl Fold {
                 value: Some(row.row.clone()),
                 fp: row.fp,
                 before: None,
+                schema: None,
             };
             proposals.push(self.propose(&image, at, None, row.time_ms, now_ms, stamp));
         }
@@ -185,7 +188,10 @@ impl Fold {
 
     /// The sink put a canonical version there: the row contains what the ledger row says, and my own
     /// newest change; without the join my next write would conflict with my own last one (read-1).
-    fn sink_wrote(&mut self, collection: CollectionNo, key: &Key, entry: &LedgerEntry, at: Position) {
+    ///
+    /// A row that is absent cannot be locked: an application may insert it while the sink adopts its absence.
+    /// Then it stays, and a truncate takes it away (read-9).
+    fn sink_wrote(&mut self, collection: CollectionNo, key: &Key, entry: &LedgerEntry, image: bool, at: Position) {
         let known = self.known.entry((collection, key.clone())).or_default();
         let mine = Dot { actor: self.me, ctr: known.vv.get(self.me) };
         let vv = if guard!("read-1-join", true) { entry.vv.with(mine) } else { entry.vv.clone() };
@@ -195,8 +201,9 @@ impl Fold {
             self.moved.insert((collection, key.clone()));
             return;
         }
-        let (base_seq, base_tomb, ts, schema) = (entry.seq, entry.tomb, entry.ts, entry.schema);
-        *known = Known { vv, base_seq, base_tomb, fp: entry.fp, schema, ts, pos: at };
+        let stays = guard!("read-9-adopted", !image && entry.fp == Fp::ABSENT);
+        let (fp, schema) = if stays { (known.fp, known.schema) } else { (entry.fp, entry.schema) };
+        *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp, schema, ts: entry.ts, pos: at };
         self.moved.insert((collection, key.clone()));
     }
 
@@ -249,7 +256,7 @@ impl Fold {
             *last = at.max(*last);
         }
         let dot = Dot { actor: self.me, ctr };
-        let schema = self.schemas.get(usize::from(image.collection));
+        let schema = image.schema.as_ref().or_else(|| self.schemas.get(usize::from(image.collection)));
         // The image before is the ancestor only if the dataset knows it: not what a first copy has
         // not reached yet, nor an edit that no log showed.
         let known = |before: &&Arc<Row>| schema.is_some_and(|s| Fp::of_row(s, before) == base.fp);
@@ -337,6 +344,8 @@ struct Image<'a> {
     value: Option<Arc<Row>>,
     fp: Fp,
     before: Option<Arc<Row>>,
+    /// An earlier version of the schema that it is still of.
+    schema: Option<Arc<Schema>>,
 }
 
 impl<'a> Image<'a> {
@@ -349,10 +358,12 @@ impl<'a> Image<'a> {
                 value: after.clone(),
                 fp: *fp,
                 before: before.clone(),
+                schema: None,
             }),
             // sink-8: an edit no log showed is met here, in log order.
             Change::Observed { collection, key, image, fp } => {
-                Some(Image { collection: *collection, key, op: Op::Read, value: image.clone(), fp: *fp, before: None })
+                let (collection, value) = (*collection, image.clone());
+                Some(Image { collection, key, op: Op::Read, value, fp: *fp, before: None, schema: None })
             }
             Change::Ledger { .. } | Change::Truncate(_) | Change::Unreadable(_) => None,
         }
@@ -366,15 +377,30 @@ impl<'a> Image<'a> {
         }
     }
 
+    /// A row keeps its version of the schema until a field that came later is written: nobody has said
+    /// here that it is null, and another platform may have a default there.
+    fn still_of<'v>(&self, view: &'v View, known: SchemaId) -> Option<&'v Lens> {
+        let (row, earlier) = (self.value.as_ref()?, view.all.get(&known)?);
+        let now = &view.now.to;
+        let has = |s: &Schema, name: &str| s.index_of(name).is_some();
+        let is_part = known != now.id && earlier.to.fields.iter().all(|f| has(now, &f.name));
+        let unwritten = |(i, f): (usize, &crate::event::Field)| {
+            let value = view.now.place(i).and_then(|at| row.get(at));
+            has(&earlier.to, &f.name) || value.is_none_or(Value::is_null)
+        };
+        (is_part && now.fields.iter().enumerate().all(unwritten)).then_some(earlier)
+    }
+
     /// The same as a row of the dataset. What the table has no column for is left as it was (value-2),
     /// or null in a record that is `new`.
-    fn seen_through(self, view: Option<&View>, new: bool) -> Self {
+    fn seen_through(self, view: Option<&View>, earlier: Option<&Lens>, new: bool) -> Self {
         let Some(view) = view else { return self };
+        let lens = earlier.unwrap_or(&view.now);
         let missing = if new { Value::Null } else { Value::Unchanged };
-        let lift = |row: Arc<Row>| Arc::new(view.now.lift(&row, &missing));
-        let fp = self.value.as_ref().map_or(Fp::ABSENT, |row| view.now.fp(row));
+        let lift = |row: Arc<Row>| Arc::new(lens.lift(&row, &missing));
+        let fp = self.value.as_ref().map_or(Fp::ABSENT, |row| lens.fp(row));
         // An image before that lacks fields is not the whole of what was changed.
-        let before = self.before.filter(|_| !view.now.is_partial()).map(lift);
-        Image { value: self.value.map(lift), fp, before, ..self }
+        let before = self.before.filter(|_| !lens.is_partial()).map(lift);
+        Image { value: self.value.map(lift), fp, before, schema: earlier.map(|lens| lens.to.clone()), ..self }
     }
 }

@@ -4,16 +4,40 @@
 //! it again, which is void where it was announced before (claim-10).
 
 use super::Owned;
-use super::fold::View;
-use crate::connectors::contract::{CollectionNo, Transaction};
+use super::fold::{Addressed, View};
+use crate::connectors::contract::{CollectionNo, ReadBatch, Transaction};
 use crate::event::lineage::{self, Form, Lens, Taken};
 use crate::event::{Position, Schema, SchemaId};
 use crate::guard;
 use crate::runtime::error::Result;
-use crate::settle::announcement;
+use crate::topic::lineages::announcement;
 use std::sync::Arc;
 
 impl Owned<'_> {
+    /// Folds a batch. If a form cannot be taken over, or a person has to allow a truncate, what stands before
+    /// the place is published first.
+    pub(super) async fn folded(&mut self, batch: &ReadBatch, now_ms: u64) -> Result<Vec<Addressed>> {
+        let mut proposals = Vec::new();
+        for transaction in &batch.transactions {
+            self.keep_unreadable(transaction);
+            let folded = match self.views(transaction).await {
+                Ok(views) => self.fold.transaction(transaction, &views, now_ms, self.stamp),
+                Err(error) => Err(error),
+            };
+            match folded {
+                Ok(folded) => proposals.extend(folded),
+                Err(stopped) => {
+                    self.send(proposals);
+                    for writer in &mut self.changes {
+                        writer.settle_all().await?;
+                    }
+                    return Err(stopped);
+                }
+            }
+        }
+        Ok(proposals)
+    }
+
     /// What the forms of a transaction mean; when this returns, their schemas may be used.
     pub(super) async fn views(&mut self, transaction: &Transaction) -> Result<Vec<View>> {
         let mut views = Vec::with_capacity(transaction.forms.len());
@@ -21,6 +45,20 @@ impl Owned<'_> {
             views.push(self.view(transaction, form).await?);
         }
         Ok(views)
+    }
+
+    /// What ledger rows of earlier versions say counts under those, from the start on.
+    pub(super) async fn first_views(&mut self) -> Result<()> {
+        let collections: Vec<_> = (0..).zip(&self.capture.schemas).collect();
+        for (collection, schema) in collections {
+            let steps = self.capture.lineages.steps(collection).await?;
+            if steps.len() > 1 {
+                let all = steps.iter().map(|step| (step.schema.id, Lens::new(schema, &step.schema))).collect();
+                let view = View { form: schema.clone(), now: Lens::new(schema, schema), all };
+                self.fold.views.insert(collection, view);
+            }
+        }
+        Ok(())
     }
 
     async fn view(&mut self, transaction: &Transaction, form: &Form) -> Result<View> {

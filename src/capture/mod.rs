@@ -9,7 +9,7 @@ pub mod forms;
 mod letters;
 pub mod truncate;
 
-use crate::connectors::contract::{CollectionNo, LogPlatform, ReadBatch};
+use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{
     ActorId, Copying, DeadLetter, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema,
     Stamp, Validity,
@@ -271,6 +271,7 @@ impl Owned<'_> {
             self.mark().await?;
         }
         self.pass_copies();
+        self.first_views().await?;
         Ok(self.through)
     }
 
@@ -284,27 +285,12 @@ impl Owned<'_> {
     /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
     pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
         let now_ms = self.capture.clock.now_ms();
-        let mut proposals = Vec::new();
-        for transaction in &batch.transactions {
-            self.keep_unreadable(transaction);
-            let folded = match self.views(transaction).await {
-                Ok(views) => self.fold.transaction(transaction, &views, now_ms, self.stamp),
-                Err(error) => Err(error),
-            };
-            match folded {
-                Ok(folded) => proposals.extend(folded),
-                Err(stopped) => {
-                    // What stands before the place is not held up by it.
-                    self.send(proposals);
-                    for writer in &mut self.changes {
-                        writer.settle_all().await?;
-                    }
-                    return Err(stopped);
-                }
-            }
-        }
+        let proposals = self.folded(batch, now_ms).await?;
         self.through = self.through.max(batch.through);
         let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
+        self.capture
+            .progress
+            .captured_bytes(batch.transactions.iter().flat_map(|t| &t.changes).map(Change::size).sum());
         self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
         self.pass_copies();
         self.send(proposals);

@@ -223,7 +223,15 @@ mod tests {
 
     fn known(ctr: u64, fp: Fp) -> Known {
         let vv = Vv::new().with(Dot { actor: OTHER, ctr });
-        Known { vv, base_seq: ctr, base_tomb: false, fp, ts: Hlc::from_ms(50 + ctr), pos: Position::new(1, 0) }
+        Known {
+            vv,
+            base_seq: ctr,
+            base_tomb: false,
+            fp,
+            schema: Default::default(),
+            ts: Hlc::from_ms(50 + ctr),
+            pos: Position::new(1, 0),
+        }
     }
 
     /// Keys k0 to k4 in collection 0, odd ones in partition 1; k5 is gone already; another collection.
@@ -235,8 +243,10 @@ mod tests {
         let schema = |name: &str| Schema { id: Default::default(), name: name.into(), fields: vec![], key: vec![] };
         Fold {
             me: ME,
+            parts: Vec::new(),
             schemas: vec![Arc::new(schema("items")), Arc::new(schema("others"))],
             partition_of: Arc::new(|_, key: &Key| usize::from(key.0.last().is_some_and(|digit| digit % 2 == 1))),
+            views: HashMap::new(),
             known: rows,
             ctr: vec![7, 0],
             lastpos: vec![Position::START; 2],
@@ -247,7 +257,7 @@ mod tests {
     }
 
     fn truncate(commit: u64) -> Transaction {
-        Transaction { commit, time_ms: 60, first: 0, changes: vec![Change::Truncate(0)] }
+        Transaction { commit, time_ms: 60, first: 0, forms: Vec::new(), changes: vec![Change::Truncate(0)] }
     }
 
     fn inputs(published: Vec<Addressed>) -> Vec<(usize, Truncate)> {
@@ -268,7 +278,7 @@ mod tests {
     #[test]
     fn read_9_a_truncate_says_of_each_row_what_it_contained_in_inputs_of_limited_size() {
         let mut fold = fold(TWO);
-        let found = inputs(fold.transaction(&truncate(3), 1000, Stamp::default()).unwrap());
+        let found = inputs(fold.transaction(&truncate(3), &[], 1000, Stamp::default()).unwrap());
         let keys = |names: &[&'static str]| names.iter().map(|name| Key::from(*name)).collect::<Vec<_>>();
         let expected = [(0, 8, keys(&["k0", "k2"])), (0, 9, keys(&["k4"])), (1, 1, keys(&["k1", "k3"]))];
         assert_eq!(names(&found), expected);
@@ -282,18 +292,18 @@ mod tests {
         let after = &fold.known[&(0, "k2".into())];
         assert_eq!((after.vv.get(ME), after.vv.get(OTHER), after.fp), (8, 3, Fp::ABSENT));
         assert_eq!(fold.known[&(1, "k0".into())], known(9, Fp([1; 16])));
-        let again = fold.transaction(&truncate(4), 1000, Stamp::default()).unwrap();
+        let again = fold.transaction(&truncate(4), &[], 1000, Stamp::default()).unwrap();
         assert!(again.is_empty(), "an empty table was truncated: {again:?}");
     }
 
     /// read-12: after a crash that left only a part of it in the log.
     #[test]
     fn what_was_published_of_a_truncate_is_read_back_and_the_rest_is_published() {
-        let found = inputs(fold(TWO).transaction(&truncate(3), 1000, Stamp::default()).unwrap());
+        let found = inputs(fold(TWO).transaction(&truncate(3), &[], 1000, Stamp::default()).unwrap());
         for landed in 0..=found.len() {
             let mut successor = fold(TWO);
             found[..landed].iter().for_each(|(lane, truncate)| successor.read_back(*lane, truncate));
-            let rest = inputs(successor.transaction(&truncate(3), 2000, Stamp::default()).unwrap());
+            let rest = inputs(successor.transaction(&truncate(3), &[], 2000, Stamp::default()).unwrap());
             assert_eq!(names(&rest), names(&found[landed..]), "after {landed}");
             let expected = Vv::new().with(Dot { actor: OTHER, ctr: 1 }).with(Dot { actor: ME, ctr: 8 });
             assert_eq!(successor.known[&(0, "k0".into())].vv, expected);
@@ -303,13 +313,13 @@ mod tests {
     #[test]
     fn read_9_a_large_truncate_waits_for_a_person_but_not_again_once_it_was_begun() {
         let few = Limit { keys_max: 4, group_max: 2 };
-        let refused = fold(few).transaction(&truncate(3), 1000, Stamp::default()).unwrap_err();
+        let refused = fold(few).transaction(&truncate(3), &[], 1000, Stamp::default()).unwrap_err();
         assert_eq!(refused.code, Code::TruncateHeld);
         assert!(refused.to_string().contains("5 records") && refused.to_string().contains("items"), "{refused}");
-        let begun = inputs(fold(TWO).transaction(&truncate(3), 1000, Stamp::default()).unwrap());
+        let begun = inputs(fold(TWO).transaction(&truncate(3), &[], 1000, Stamp::default()).unwrap());
         let mut successor = fold(few);
         successor.read_back(0, &begun[0].1);
-        assert_eq!(successor.transaction(&truncate(3), 1000, Stamp::default()).unwrap().len(), 2);
+        assert_eq!(successor.transaction(&truncate(3), &[], 1000, Stamp::default()).unwrap().len(), 2);
         assert_eq!(Limit::ASK.keys_max, 10);
     }
 
@@ -321,13 +331,13 @@ mod tests {
             Change::Row { collection: 0, key, after, fp, before: None }
         };
         let changes = vec![row("k6"), Change::Truncate(0), row("k0")];
-        let txn = Transaction { commit: 3, time_ms: 60, first: 5, changes };
+        let txn = Transaction { commit: 3, time_ms: 60, first: 5, forms: Vec::new(), changes };
         let place = |(lane, record): &Addressed| match record {
             Record::Truncate(truncate) => (*lane, truncate.txn, truncate.gone.len()),
             Record::Proposal(proposal) => (*lane, proposal.txn.unwrap(), 0),
             other => panic!("{other:?}"),
         };
-        let found = fold.transaction(&txn, 1000, Stamp::default()).unwrap();
+        let found = fold.transaction(&txn, &[], 1000, Stamp::default()).unwrap();
         let at = |idx| Txn { id: 3, idx };
         let expected = [(0, at(5), 0), (0, at(6), 4), (1, at(6), 2), (0, at(7), 0)];
         assert_eq!(found.iter().map(place).collect::<Vec<_>>(), expected);
@@ -339,7 +349,7 @@ mod tests {
     #[test]
     fn a_row_that_was_copied_and_then_truncated_does_not_come_back() {
         let mut fold = fold(TWO);
-        fold.transaction(&truncate(3), 1000, Stamp::default()).unwrap();
+        fold.transaction(&truncate(3), &[], 1000, Stamp::default()).unwrap();
         let copied = |key: &'static str| {
             let row = Arc::new(Row(vec![]));
             [Copied { collection: 0, key: key.into(), row, fp: Fp([2; 16]), time_ms: 0 }]
@@ -355,7 +365,7 @@ mod tests {
             let key = Key([&[b'x'; 4000][..], &[n * 2]].concat().into());
             fold.known.insert((0, key), known(1, Fp([1; 16])));
         }
-        let found = inputs(fold.transaction(&truncate(3), 1000, Stamp::default()).unwrap());
+        let found = inputs(fold.transaction(&truncate(3), &[], 1000, Stamp::default()).unwrap());
         assert!(found.iter().all(|(_, t)| t.gone.iter().map(|g| g.key.0.len()).sum::<usize>() <= GROUP_BYTES_MAX));
         assert_eq!(found.iter().map(|(_, t)| t.gone.len()).sum::<usize>(), 105);
     }

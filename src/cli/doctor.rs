@@ -2,7 +2,7 @@
 
 use super::args::Common;
 use super::exit::Exit;
-use super::output::{Output, table};
+use super::output::{Bar, Output, table};
 use super::{Program, client, configuration, runtime};
 use crate::config::{Config, readiness};
 use crate::node::leftovers::{Leftover, list_leftovers};
@@ -31,7 +31,11 @@ struct Found {
 impl Doctor {
     pub(super) fn run(&self, common: &Common, program: Program<'_>, output: &mut Output<'_>) -> Result<Exit> {
         let config = configuration(common, program)?;
-        let mut found = runtime()?.block_on(look(&config));
+        let mut found = {
+            let steps = config.datasets.iter().map(|dataset| dataset.platforms().count()).sum();
+            let bar = output.bar(steps);
+            runtime()?.block_on(look(&config, &bar))
+        };
         // A log that cannot be opened has been told of.
         found.extend(leftovers(&config).unwrap_or_default());
         let healthy = !found.iter().any(|found| found.fatal);
@@ -70,7 +74,7 @@ fn row(found: &Found) -> [String; 5] {
     [found.place.clone(), found.dataset.clone(), weight.into(), found.code.clone(), found.text.clone()]
 }
 
-async fn look(config: &Config) -> Vec<Found> {
+async fn look(config: &Config, bar: &Bar) -> Vec<Found> {
     let mut all = Vec::new();
     let mut note = |place: &str, dataset: &str, code: &str, fatal: bool, text: String| {
         all.push(Found { place: place.into(), dataset: dataset.into(), code: code.into(), fatal, text });
@@ -96,6 +100,7 @@ async fn look(config: &Config) -> Vec<Found> {
         let members = dataset::members(config, configured).unwrap_or_default();
         for name in configured.platforms() {
             let Some(platform) = config.platforms.get(name) else { continue };
+            bar.step(&format!("{} on {name}", configured.name));
             let scope = dataset::known_scope(configured, name, &members).await;
             let checked = match platform.connector() {
                 Ok(connector) => connector.check(Some(&scope)).await,

@@ -42,7 +42,7 @@ pub struct Program<'a> {
     /// The connectors there are.
     pub connectors: Connectors<'a>,
     /// What may flow where.
-    pub policy: &'a dyn Policy,
+    pub policy: &'static dyn Policy,
     /// Environment and files.
     pub around: &'a dyn Surroundings,
 }

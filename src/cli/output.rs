@@ -1,6 +1,7 @@
 //! Where a verb's words go: its answer to stdout, as tables for people or JSON for machines; all talk
 //! to stderr, so that a pipe gets the answer alone. Nobody else writes to either.
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use std::io::{self, Write};
 
@@ -32,6 +33,35 @@ impl<'a> Output<'a> {
     /// Talks to the person at the terminal.
     pub fn say(&mut self, text: &str) {
         ignore_closed(write!(self.err, "{}", ended(text)).and_then(|()| self.err.flush()));
+    }
+}
+
+/// How far long work is, on a terminal; nothing is shown elsewhere, and nothing with `--json`.
+pub struct Bar(ProgressBar);
+
+impl Output<'_> {
+    /// A bar for `steps` steps. It goes when it is dropped.
+    #[must_use]
+    pub fn bar(&self, steps: usize) -> Bar {
+        // Without a terminal the target hides itself.
+        let target = if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(u64::try_from(steps).unwrap_or(u64::MAX)), target);
+        let style = ProgressStyle::with_template("{pos}/{len} {bar:30} {msg}");
+        Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+}
+
+impl Bar {
+    /// The next step begins.
+    pub fn step(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 
@@ -67,6 +97,17 @@ pub fn table<const N: usize>(headers: [&str; N], rows: &[[String; N]]) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_shows_nothing_where_nobody_looks() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let output = Output::new(true, &mut out, &mut err);
+        let bar = output.bar(2);
+        bar.step("a platform");
+        assert!(bar.0.is_hidden() && bar.0.position() == 1);
+        drop(bar);
+        assert!(out.is_empty() && err.is_empty());
+    }
 
     #[test]
     fn tables_are_aligned() {

@@ -3,7 +3,7 @@
 
 use super::args::Common;
 use super::exit::Exit;
-use super::output::Output;
+use super::output::{Bar, Output};
 use super::{Program, configuration, runtime};
 use crate::config::{self, Config};
 use crate::connectors::contract::Finding;
@@ -41,7 +41,10 @@ impl Remove {
                 return Err(missing(format!("`{only}` is no platform of `{}`", self.dataset)));
             }
         }
-        let left = runtime()?.block_on(self.remove(&config, configured, &names))?;
+        let left = {
+            let bar = output.bar(names.len());
+            runtime()?.block_on(self.remove(&config, configured, &names, &bar))?
+        };
         let mut text = format!("removed from {}: {}\n", self.dataset, names.join(", "));
         for (platform, finding) in &left {
             text.push_str(&format!("{platform}: {}: {}\n", finding.code, finding.text));
@@ -56,6 +59,7 @@ impl Remove {
         config: &Config,
         configured: &config::Dataset,
         names: &[&str],
+        bar: &Bar,
     ) -> Result<Vec<(String, Finding)>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         // The open log is the proof that no node is at work.
@@ -64,6 +68,7 @@ impl Remove {
         let topics = dataset::topics(&log.prefix, configured);
         let mut left = Vec::new();
         for name in names {
+            bar.step(name);
             let Some(platform) = config.platforms.get(*name) else {
                 return Err(Error::new(Code::ConfigMissing, "the platform is not defined").at("platform", name));
             };

@@ -32,7 +32,7 @@ impl Run {
 
 async fn until_stopped(
     config: Arc<Config>,
-    policy: &dyn Policy,
+    policy: &'static dyn Policy,
     exporter: Exporter,
     output: &mut Output<'_>,
 ) -> Result<Exit> {

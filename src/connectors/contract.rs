@@ -16,12 +16,12 @@ mod told;
 pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
 pub use crate::event::Landed;
 pub use crate::event::lineage::Form;
-use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Token};
+use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Seq, Token};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 pub use exclusive::{Exclusive, ExclusiveWriter};
 use std::sync::Arc;
-pub use told::{BatchLimit, Finding, Unreadable};
+pub use told::{BatchLimit, Finding, Page, Unreadable};
 
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;
@@ -282,17 +282,6 @@ pub enum Outcome {
     Refused(String),
 }
 
-/// The next part of a listing.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Page {
-    /// Keys present, in the store's own order: stable, not that of the keys' bytes.
-    pub keys: Vec<Key>,
-    /// Things found that belong to no key (undecodable names, links that lead out), for people.
-    pub odd: Vec<String>,
-    /// Whether this was the last page.
-    pub last: bool,
-}
-
 /// A partition of a collection, as its owner knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Owned {
@@ -338,6 +327,12 @@ pub struct Displaced {
 pub trait Store: Send + Sync {
     /// The fingerprint the content will have once read back, or why the store can never hold it.
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp>;
+
+    /// Rows are of this schema from here on, both ways (read-10): the newest version's fields and those of
+    /// earlier ones, in the order they came, so that shorter rows are rows of an earlier time.
+    async fn know(&self, _collection: CollectionNo, _schema: &Arc<Schema>) -> Result<()> {
+        Ok(())
+    }
 
     /// Reads a key, and asks for the fate of `intent` in the same snapshot. `at.partition` is where
     /// intents of the key are looked for.
@@ -399,6 +394,11 @@ pub trait LogPlatform: Send + Sync {
 
     /// A writer.
     async fn rows(&self) -> Result<Box<dyn Rows>>;
+
+    /// The keys with the highest numbers in the ledger: no log this platform belongs to ends before them.
+    async fn ledger_tops(&self, _collection: CollectionNo, _limit: usize) -> Result<Vec<(Key, Seq)>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Where a collection lies on a platform, and what its records look like.
@@ -429,6 +429,11 @@ pub trait Connector: Send + Sync {
     /// What is wrong, or will be: rights, versions, settings, clocks.
     async fn check(&self, scope: Option<&Scope>) -> Result<Vec<Finding>>;
 
+    /// Whether readers tell the forms of tables at their places; else a start takes them as they are.
+    fn tells_forms(&self) -> bool {
+        false
+    }
+
     /// The schema of a collection as the platform has it; `None` if it is not there (yet).
     async fn schema(&self, place: &Place) -> Result<Option<Schema>>;
 
@@ -444,6 +449,11 @@ pub trait Connector: Send + Sync {
     /// Opens a destination that nobody else writes (who-3); if `Abilities::exclusive` says so.
     async fn exclusive(&self, _scope: &Scope) -> Result<Arc<dyn Exclusive>> {
         Err(exclusive::unsupported())
+    }
+
+    /// Ties the dataset here to a log by its name; fails with `log_lost` if it is tied to another one.
+    async fn bind(&self, _scope: &Scope, _log: u128) -> Result<()> {
+        Ok(())
     }
 
     /// Removes what was made when it was opened; the data stays (verb-9).

@@ -36,6 +36,14 @@ impl Row {
     }
 }
 
+impl super::Canonical {
+    /// About how large its record is in bytes: its key and its content.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.key.0.len() + self.after.as_ref().map_or(0, |row| row.size())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 
 use crate::runtime::error::{Code, Error};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// What a platform or dataset is labelled with; all free text.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -70,6 +71,9 @@ impl Policy for AllowAll {
         Ok(())
     }
 }
+
+/// Whether a flow that was allowed still is: asked before each write.
+pub type Allowed = Arc<dyn Fn() -> crate::runtime::error::Result<()> + Send + Sync>;
 
 /// The one check of all three places.
 ///

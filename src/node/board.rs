@@ -181,6 +181,8 @@ pub struct DatasetReport {
     pub settled: u64,
     /// Conflicts among them.
     pub conflicts: u64,
+    /// Loops that are behind and have not moved for a while, although the source did.
+    pub stalled: usize,
     /// Loops that wait because a person said so.
     pub paused: usize,
     /// By platform.
@@ -201,6 +203,8 @@ pub struct PlatformReport {
     pub guarantee: &'static str,
     /// Canonical versions it has not finished yet.
     pub lag_events: u64,
+    /// How old the newest version it has finished is by its source commit, while it is behind; in milliseconds.
+    pub lag_ms: u64,
     /// What its loops counted, together.
     pub counts: Counts,
     /// Some of the keys put aside.
@@ -270,7 +274,10 @@ impl DatasetReport {
     fn add(&mut self, post: &Post, high: u64, now_ms: u64) {
         let counts = post.progress.counts();
         let lag = high.saturating_sub(counts.offset);
-        self.findings.extend(finding(post, &counts, lag, now_ms));
+        self.findings.extend(finding(post, &counts, now_ms));
+        let stalled = stalled(post, &counts, lag, now_ms);
+        self.stalled += usize::from(stalled.is_some());
+        self.findings.extend(stalled);
         if post.work == Work::Resolve {
             self.unsettled += lag;
             self.settled += counts.settled;
@@ -282,6 +289,8 @@ impl DatasetReport {
         let platform = self.platforms.entry(post.platform.to_string()).or_default();
         if matches!(post.work, Work::Apply | Work::Agent) {
             platform.lag_events += lag;
+            let is_behind = lag > 0 && counts.newest_ms > 0;
+            platform.lag_ms = platform.lag_ms.max(if is_behind { now_ms.saturating_sub(counts.newest_ms) } else { 0 });
             post.progress.lag(lag, now_ms);
         }
         platform.counts.add(&counts);
@@ -290,22 +299,74 @@ impl DatasetReport {
 }
 
 /// What people should know about a loop.
-fn finding(post: &Post, counts: &Counts, lag: u64, now_ms: u64) -> Option<String> {
+fn finding(post: &Post, counts: &Counts, now_ms: u64) -> Option<String> {
     let place = || post.input.as_ref().map_or_else(String::new, |at| format!(" on {at}"));
-    let (work, platform) = (format!("{:?}", post.work).to_lowercase(), &post.platform);
+    let platform = &post.platform;
     if counts.parked > 0 {
-        return Some(format!("{platform}: {} keys are put aside{}; see `parked`", counts.parked, place()));
+        return Some(format!(
+            "{platform}: {} keys are put aside{}; see `driftless parked list`",
+            counts.parked,
+            place()
+        ));
     }
     let waits_ms = now_ms.saturating_sub(counts.held_since_ms);
     if counts.held_since_ms > 0 && waits_ms > HELD_MS {
         let text = "versions wait because the platform holds something nobody has told of yet";
         return Some(format!("{platform}: {} {text}, for {} s{}", counts.held, waits_ms / 1000, place()));
     }
-    if post.state() == State::Paused {
+    None
+}
+
+/// The source moved on and a loop behind it did not: derived from what both have finished, not from the
+/// loop's being there.
+fn stalled(post: &Post, counts: &Counts, lag: u64, now_ms: u64) -> Option<String> {
+    let still_ms = now_ms.saturating_sub(counts.moved_ms);
+    // What waits for something else is told by its own finding.
+    let waits = post.state() == State::Paused || counts.held > 0;
+    if waits || lag == 0 || counts.moved_ms == 0 || still_ms <= STALLED_MS {
         return None;
     }
-    let still_ms = now_ms.saturating_sub(counts.moved_ms);
-    (lag > 0 && counts.moved_ms > 0 && still_ms > STALLED_MS).then(|| {
-        format!("{platform}: {work} is {lag} events behind and has not moved for {} s{}", still_ms / 1000, place())
-    })
+    let place = post.input.as_ref().map_or_else(String::new, |at| format!(" on {at}"));
+    let (work, platform) = (format!("{:?}", post.work).to_lowercase(), &post.platform);
+    let (minutes, who) = (still_ms / 60_000, if platform.is_empty() { "the dataset" } else { platform });
+    Some(format!(
+        "{who}: nothing moved for {minutes} min although the source did: {work} is {lag} events behind{place}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post(work: Work) -> Post {
+        Post::new(&"notes".into(), &"b".into(), work)
+    }
+
+    /// Derived from progress: a task that is alive and does nothing is told.
+    #[test]
+    fn a_loop_behind_that_does_not_move_although_the_source_did_is_a_finding() {
+        let post = post(Work::Apply);
+        post.progress.finished(5, 0, 1_000);
+        let at = |lag, now_ms| stalled(&post, &post.progress.counts(), lag, now_ms);
+        assert_eq!(at(0, 500_000), None, "the source did not move");
+        assert_eq!(at(3, 60_000), None, "not for long");
+        let told = at(3, 1_000 + 3 * 60_000).unwrap();
+        assert!(
+            told.contains("nothing moved for 3 min although the source did") && told.contains("3 events"),
+            "{told}"
+        );
+        post.progress.finished(6, 0, 181_000);
+        assert_eq!(at(2, 182_000), None, "it moves again");
+        post.set(State::Paused);
+        assert_eq!(at(2, 999_000), None, "a person wants it so");
+    }
+
+    #[test]
+    fn what_waits_for_something_else_is_told_as_that() {
+        let post = post(Work::Apply);
+        post.progress.finished(5, 1, 1_000);
+        let counts = post.progress.counts();
+        assert_eq!(stalled(&post, &counts, 3, 500_000), None);
+        assert!(finding(&post, &counts, 500_000).unwrap().contains("nobody has told of yet"));
+    }
 }

@@ -7,7 +7,8 @@ use super::project;
 use super::roster::Roster;
 use crate::config::{self, Bootstrap, Collection, SchemaChanges};
 use crate::connectors::contract::{Connector, Place, Scope};
-use crate::event::{self, ActorId, PlatformNo, Schema};
+use crate::event::lineage::{self, Step, Taken};
+use crate::event::{self, ActorId, PlatformNo, Position, Schema, SchemaId};
 use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
 use crate::topic::lineages::Lineages;
@@ -162,10 +163,7 @@ async fn versions(
         None => {
             let steps = lineages.steps(number).await?;
             match steps.last().filter(|newest| newest.by != ActorId::RESOLVER) {
-                Some(newest) => {
-                    lineages.prepare(number, &newest.schema).await?;
-                    steps
-                }
+                Some(_) => at_start(lineages, number, config, collection, members, actors, steps).await?,
                 None => {
                     let (schema, of) = schema(config, collection, members).await?;
                     let schema = project::travelling(schema, config, collection, members)?;
@@ -201,6 +199,33 @@ async fn seats(
     };
     let rules = roster.rules(&config.name, &priority, bootstrap).await?;
     Ok((actors, rules))
+}
+
+/// A source that does not tell of its table's changes while it runs is looked at when it starts.
+async fn at_start(
+    lineages: &Kept,
+    number: u16,
+    config: &config::Dataset,
+    collection: &Collection,
+    members: &[Member],
+    actors: &[ActorId],
+    steps: Vec<Step>,
+) -> Result<Vec<Step>> {
+    let (Some(source), Some(&me), Some(first)) = (members.first(), actors.first(), steps.first()) else {
+        return Ok(steps);
+    };
+    if source.connector.tells_forms() || first.by != me {
+        return Ok(steps);
+    }
+    let place = place(config, collection, &source.name, None);
+    let Some(form) = source.connector.schema(&place).await? else { return Ok(steps) };
+    match lineage::take(&steps, me, Position::end_of(u64::MAX), None, &keyed(form, collection)?)? {
+        Taken::As(_) => Ok(steps),
+        Taken::New(schema) => {
+            let newest = steps.last().map_or(SchemaId(0), |step| step.schema.id);
+            lineages.add(number, newest, &schema, me, Position::START).await
+        }
+    }
 }
 
 /// The schema of a collection as the source has it, else as another platform has it, and whose it is.

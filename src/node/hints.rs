@@ -2,7 +2,7 @@
 //! own. A pump takes the hints of a collection and gives each key to the agent that owns it.
 
 use crate::connectors::contract::{CollectionNo, Displaced, Hints, Observed, Outcome, Owned, Page, Store};
-use crate::event::{Canonical, Fp, Intent, Key, Row};
+use crate::event::{Canonical, Fp, Intent, Key, Row, Schema};
 use crate::runtime::error::Result;
 use crate::topic::name::Topics;
 use async_trait::async_trait;
@@ -75,6 +75,10 @@ impl Part {
 impl Store for Part {
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp> {
         self.store().norm(collection, version)
+    }
+
+    async fn know(&self, collection: CollectionNo, schema: &Arc<Schema>) -> Result<()> {
+        self.store().know(collection, schema).await
     }
 
     async fn read(&self, at: Owned, key: &Key, intent: Option<&Intent>) -> Result<Observed> {

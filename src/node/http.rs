@@ -107,10 +107,11 @@ async fn ready(Shared(served): Shared<Served>) -> Answer<Response> {
     let service = posts.iter().filter(|post| post.work == Work::Prepare).all(|post| post.state() == State::Done);
     let of = |work: fn(Work) -> bool| report.datasets.values().flat_map(|d| &d.troubles).all(|t| !work(t.work));
     let connectors = of(|work| !matches!(work, Work::Prepare | Work::Resolve));
-    let stalled = report.datasets.values().any(|dataset| !dataset.findings.is_empty());
-    let ready = storage && service && connectors && report.healthy;
+    let moving = report.datasets.values().all(|dataset| dataset.stalled == 0);
+    let findings: Vec<&String> = report.datasets.values().flat_map(|dataset| &dataset.findings).collect();
+    let ready = storage && service && connectors && moving && report.healthy;
     let told = json!({"ready": ready, "service": service, "connectors": connectors, "storage": storage,
-                      "network": true, "findings": stalled});
+                      "network": true, "moving": moving, "findings": findings});
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok((status, Json(told)).into_response())
 }

@@ -29,10 +29,13 @@ impl Kept {
         self.collections.get(usize::from(collection)).ok_or_else(missing)
     }
 
-    async fn told(&self, versions: Vec<Version>) -> Result<Vec<Step>> {
+    /// All of them can be written under from here on, the newest as the current one.
+    async fn told(&self, collection: u16, versions: Vec<Version>) -> Result<Vec<Step>> {
         let mut steps = Vec::with_capacity(versions.len());
         for (id, by, at) in versions {
-            steps.push(Step { schema: self.log.coded.schema(id).await?, by, at });
+            let schema = self.log.coded.schema(id).await?;
+            self.prepare(collection, &schema).await?;
+            steps.push(Step { schema, by, at });
         }
         Ok(steps)
     }
@@ -56,7 +59,7 @@ impl Kept {
             versions = roster.add_schema((&self.dataset, name), newest, (id, by, Position::START)).await?;
         }
         drop(roster);
-        self.told(versions).await
+        self.told(collection, versions).await
     }
 }
 
@@ -65,7 +68,7 @@ impl Lineages for Kept {
     async fn steps(&self, collection: u16) -> Result<Vec<Step>> {
         let (name, _) = self.place(collection)?;
         let versions = self.roster.lock().await.schemas(&self.dataset, name).await?;
-        self.told(versions).await
+        self.told(collection, versions).await
     }
 
     async fn add(
@@ -86,6 +89,6 @@ impl Lineages for Kept {
         let mut roster = self.roster.lock().await;
         let versions = roster.add_schema((&self.dataset, name), Some(newest), (id, by, at)).await?;
         drop(roster);
-        self.told(versions).await
+        self.told(collection, versions).await
     }
 }

@@ -10,6 +10,7 @@ use super::hints::Fanout;
 use super::log::Opened as OpenLog;
 use super::project::View;
 use super::tasks::Tasks;
+use super::verify;
 use crate::agent::{Agent, Part, Timing};
 use crate::apply::{ReaderTopics, Sink};
 use crate::capture::truncate::Limit;
@@ -18,6 +19,7 @@ use crate::config;
 use crate::connectors::contract::{self, BatchLimit, CollectionNo, LogPlatform, Opened, Scope, Store};
 use crate::event::{ActorId, Key};
 use crate::flow;
+use crate::govern::{Allowed, Policy};
 use crate::resolve::policy::LastWriter;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
@@ -57,6 +59,8 @@ pub(super) struct Loops {
     pub(super) board: Arc<Board>,
     pub(super) tasks: Tasks,
     pub(super) control: Control,
+    pub(super) config: Arc<config::Config>,
+    pub(super) policy: &'static dyn Policy,
 }
 
 impl Loops {
@@ -222,7 +226,14 @@ impl Platform {
             }
         }
         let connector = &self.member.connector;
-        match if known { connector.reopen(&scope).await? } else { connector.open(&scope).await? } {
+        let opened = if known { connector.reopen(&scope).await } else { connector.open(&scope).await }?;
+        // Whose log was lost is told before anything is read or written there.
+        if let Opened::Log(platform) = &opened {
+            verify::same_log(&self.loops.log, &**platform, numbered(&self.dataset)).await?;
+        }
+        let name = self.loops.control.roster.lock().await.identity();
+        connector.bind(&scope, name.unwrap_or_default()).await?;
+        match opened {
             Opened::Log(platform) => self.start_log(view.log(platform.into()), &view),
             Opened::Hint(store) => self.start_hint(view.hint(store)),
         }
@@ -231,6 +242,13 @@ impl Platform {
 
     pub(super) fn post(&self, work: Work, input: Option<Partition>) -> Arc<Post> {
         self.loops.post(&self.name, &self.member.name, work, input)
+    }
+
+    /// The policy, asked about this platform before each write.
+    fn allowed(&self) -> Allowed {
+        let (config, policy, name) = (self.loops.config.clone(), self.loops.policy, self.member.name.clone());
+        let dataset = self.dataset.config.clone();
+        Arc::new(move || super::allowed(&config, &dataset, policy, Some(&name)))
     }
 
     fn ledger(&self, ready: &Ready, index: u32) -> Partition {
@@ -313,6 +331,7 @@ impl Platform {
             pending_max: PENDING_MAX,
             dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
             orders: post.orders.clone(),
+            allowed: self.allowed(),
             progress: post.progress.clone(),
         };
         let valve = self.loops.valve(&self.dataset, ready, true);
@@ -389,7 +408,7 @@ impl Platform {
             store,
             me: self.actor,
             collection,
-            schema: ready.schema.id,
+            lineages: self.dataset.lineages.clone(),
             index,
             changes: topics.changes(index),
             dataset: topics.dataset(index),
@@ -402,6 +421,7 @@ impl Platform {
             part: Part { proposes, receives: receives && gate == Gate::Open },
             dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
             orders: post.orders.clone(),
+            allowed: self.allowed(),
             progress: post.progress.clone(),
         }
     }

@@ -21,11 +21,13 @@ mod hints;
 mod lineages;
 mod loops;
 mod project;
+mod reporter;
 mod show;
 mod tasks;
+mod verify;
 
-use crate::config::Config;
 use crate::config::dataset::guarantee_name;
+use crate::config::{self, Config};
 use crate::govern::{self, Party, Policy};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Result};
@@ -40,6 +42,7 @@ use std::sync::Arc;
 pub struct Node {
     config: Arc<Config>,
     loops: Loops,
+    begun_ms: u64,
 }
 
 /// What may be asked of a running node, from any task.
@@ -60,14 +63,23 @@ impl Node {
     /// and the rest runs.
     ///
     /// # Errors
-    /// If the log cannot be opened, or the policy forbids a flow.
-    pub async fn start(config: Arc<Config>, policy: &dyn Policy, clock: Arc<dyn Clock>) -> Result<Node> {
-        allowed(&config, policy)?;
+    /// If the log cannot be opened. A dataset whose flow the policy forbids does not start.
+    pub async fn start(config: Arc<Config>, policy: &'static dyn Policy, clock: Arc<dyn Clock>) -> Result<Node> {
         let log = log::Opened::open(&config.log, clock.clone()).await?;
         let roster = Roster::open(log.raw.clone(), clock.clone(), &config.log.prefix).await?;
         let control = Control::new(roster);
-        let loops = Loops { log, clock, board: Arc::default(), tasks: tasks::Tasks::new(), control: control.clone() };
+        let loops = Loops {
+            log,
+            clock,
+            board: Arc::default(),
+            tasks: tasks::Tasks::new(),
+            control: control.clone(),
+            config: config.clone(),
+            policy,
+        };
         loops.follow_control();
+        let (board, time, begun_ms) = (loops.board.clone(), loops.clock.clone(), loops.clock.now_ms());
+        loops.tasks.spawn(async move { reporter::report(&board, &*time).await });
         for dataset in &config.datasets {
             let post = loops.board.post(Post::new(&dataset.name.as_str().into(), &"".into(), Work::Prepare));
             let members = dataset::members(&config, dataset)?;
@@ -76,6 +88,8 @@ impl Node {
             loops.tasks.spawn(async move {
                 let attempt = || async {
                     let Some(dataset) = config.dataset(&name) else { return std::future::pending().await };
+                    // Before a job begins.
+                    allowed(&config, dataset, policy, None)?;
                     let compression = config.log.compression;
                     let ready = dataset::prepare(&inner.log, &roster, dataset, members.clone(), compression).await?;
                     post.done();
@@ -85,7 +99,7 @@ impl Node {
                 inner.tend(post.clone(), attempt).await;
             });
         }
-        Ok(Node { config, loops })
+        Ok(Node { config, loops, begun_ms })
     }
 
     /// For those who ask.
@@ -103,6 +117,8 @@ impl Node {
     /// Ends all loops and closes the log.
     pub async fn stop(self) {
         self.loops.tasks.end().await;
+        let span_ms = self.loops.clock.now_ms().saturating_sub(self.begun_ms);
+        reporter::tell_all(&self.loops.board, span_ms);
     }
 }
 
@@ -145,14 +161,14 @@ impl View {
     }
 }
 
-/// The policy is asked again before anything is written.
-fn allowed(config: &Config, policy: &dyn Policy) -> Result<()> {
-    for dataset in &config.datasets {
-        let from = Party { name: &dataset.name, labels: &dataset.labels };
-        let receivers = dataset.platforms().filter_map(|name| config.platforms.get(name));
-        for platform in receivers.filter(|platform| dataset.part(platform).receives) {
-            govern::may_flow(policy, from, platform.party()).map_err(Error::from)?;
-        }
+/// The policy is asked again when a dataset begins, about all platforms that are written, and before each
+/// write, about that one.
+fn allowed(config: &Config, dataset: &config::Dataset, policy: &dyn Policy, only: Option<&str>) -> Result<()> {
+    let from = Party { name: &dataset.name, labels: &dataset.labels };
+    let receivers = dataset.platforms().filter(|name| only.is_none_or(|only| only == *name));
+    let receivers = receivers.filter_map(|name| config.platforms.get(name));
+    for platform in receivers.filter(|platform| dataset.part(platform).receives) {
+        govern::may_flow(policy, from, platform.party()).map_err(Error::from)?;
     }
     Ok(())
 }

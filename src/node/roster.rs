@@ -87,6 +87,8 @@ struct Told {
     seats: BTreeMap<(String, String), Seat>,
     rules: BTreeMap<String, Rules>,
     switches: Switches,
+    /// Who claimed first: no other log has that.
+    first: Option<u128>,
     schemas: BTreeMap<(String, String), Vec<Version>>,
 }
 
@@ -106,7 +108,10 @@ impl Told {
     fn take(&mut self, entry: Entry) {
         let stamp = (entry.epoch, entry.owner);
         match entry.what {
-            What::Claim if entry.epoch > self.owner.0 => self.owner = stamp,
+            What::Claim if entry.epoch > self.owner.0 => {
+                self.first = self.first.or(Some(entry.owner));
+                self.owner = stamp;
+            }
             What::Claim => {}
             _ if stamp != self.owner => {}
             What::Platform { dataset, platform, number, incarnation } => {
@@ -234,6 +239,11 @@ impl Roster {
             let priority = priority.iter().map(|number| number.0).collect();
             self.write(What::Rules { dataset: dataset.into(), version, priority, bootstrap }).await?;
         }
+    }
+
+    /// A name of this log that no other has; `None` before anybody took part.
+    pub(super) fn identity(&self) -> Option<u128> {
+        self.told.first
     }
 
     /// What people have said of the datasets.

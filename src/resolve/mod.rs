@@ -124,6 +124,8 @@ fn merge(
             (value, fp, theirs.schema, theirs.by, ours.ts.max(theirs.ts), Loser::Neither)
         }
     };
+    let other = if loser == Loser::Proposal { &theirs } else { &ours };
+    let (after, fp, schema) = grown(state, (after, fp, schema), other)?;
     let conflict = Conflict {
         ancestor,
         head: ours,
@@ -313,6 +315,27 @@ fn filled_from(state: &PartState, partial: &Row, of: SchemaId, base: (&Row, Sche
 fn fingerprint(state: &PartState, value: Option<&Row>, proposal: &Proposal) -> Result<Fp> {
     let Some(row) = value else { return Ok(Fp::ABSENT) };
     Ok(Fp::of_row(known(state, proposal.schema)?, row))
+}
+
+/// A winner of an earlier version of the schema says nothing of fields that came later: those stay as the
+/// other side has them, or platforms that have them would differ for ever (read-10).
+fn grown(
+    state: &PartState,
+    won: (Option<Arc<Row>>, Fp, SchemaId),
+    other: &Side,
+) -> Result<(Option<Arc<Row>>, Fp, SchemaId)> {
+    let age = |id: SchemaId| state.schemas.iter().position(|s| s.id == id);
+    let (Some(row), Some(theirs)) = (&won.0, &other.value) else { return Ok(won) };
+    if won.2 == other.schema || age(other.schema) < age(won.2) {
+        return Ok(won);
+    }
+    let to = known(state, other.schema)?;
+    let lens = Lens::new(known(state, won.2)?, to);
+    let value =
+        |i: usize| lens.place(i).map_or_else(|| theirs.get(i), |at| row.get(at)).unwrap_or(&Value::Null).clone();
+    let row = Row((0..to.fields.len()).map(value).collect());
+    let fp = Fp::of_row(to, &row);
+    Ok((Some(Arc::new(row)), fp, other.schema))
 }
 
 /// read-10: announced in this partition before its first user.

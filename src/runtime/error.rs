@@ -69,6 +69,7 @@ codes! {
     LogUnreachable "log_unreachable" Transient,
     LogCorrupt "log_corrupt" Integrity,
     LogLocked "log_locked" Environment,
+    LogLost "log_lost" Integrity,
     LogFailed "log_failed" Environment,
     TopicMissing "topic_missing" Environment,
     TopicSettings "topic_settings" Environment,

@@ -27,6 +27,8 @@ pub struct Progress {
     held_since_ms: AtomicU64,
     parked: AtomicU64,
     dead: AtomicU64,
+    captured_bytes: AtomicU64,
+    applied_bytes: AtomicU64,
     newest_ms: AtomicU64,
     moved_ms: AtomicU64,
     named: Mutex<Vec<Parked>>,
@@ -91,6 +93,10 @@ pub struct Counts {
     pub parked: u64,
     /// Events that became dead letters.
     pub dead: u64,
+    /// Size of the changes read.
+    pub captured_bytes: u64,
+    /// Size of the versions written.
+    pub applied_bytes: u64,
     /// Milliseconds since 1970 of the source commit of the newest version finished; 0 if none.
     pub newest_ms: u64,
     /// Milliseconds since 1970 of the last step forward; 0 if none.
@@ -114,6 +120,8 @@ impl Counts {
             held_since_ms: earliest(self.held_since_ms, other.held_since_ms),
             parked: self.parked + other.parked,
             dead: self.dead + other.dead,
+            captured_bytes: self.captured_bytes + other.captured_bytes,
+            applied_bytes: self.applied_bytes + other.applied_bytes,
             newest_ms: self.newest_ms.max(other.newest_ms),
             moved_ms: self.moved_ms.max(other.moved_ms),
         };
@@ -161,6 +169,22 @@ impl Progress {
         }
     }
 
+    /// So large, in bytes, were the changes read.
+    pub fn captured_bytes(&self, bytes: usize) {
+        self.captured_bytes.fetch_add(wide(bytes), Relaxed);
+        if let Some(meter) = self.platform.as_ref() {
+            meter.captured_bytes(wide(bytes));
+        }
+    }
+
+    /// So large, in bytes, was a version written.
+    pub fn applied_bytes(&self, bytes: usize) {
+        self.applied_bytes.fetch_add(wide(bytes), Relaxed);
+        if let Some(meter) = self.platform.as_ref() {
+            meter.applied_bytes(wide(bytes));
+        }
+    }
+
     /// Versions were written or adopted, others were there already.
     pub fn applied(&self, applied: u64, skipped: u64) {
         self.applied.fetch_add(applied, Relaxed);
@@ -185,7 +209,8 @@ impl Progress {
 
     /// Everything below `offset` is finished, and so many versions wait.
     pub fn finished(&self, offset: u64, held: usize, now_ms: u64) {
-        if self.offset.swap(offset, Relaxed) != offset {
+        // Who has never moved stands still since it began.
+        if self.offset.swap(offset, Relaxed) != offset || self.moved_ms.load(Relaxed) == 0 {
             self.moved_ms.store(now_ms, Relaxed);
         }
         let before = self.held.swap(wide(held), Relaxed);
@@ -243,6 +268,8 @@ impl Progress {
             held_since_ms: self.held_since_ms.load(Relaxed),
             parked: self.parked.load(Relaxed),
             dead: self.dead.load(Relaxed),
+            captured_bytes: self.captured_bytes.load(Relaxed),
+            applied_bytes: self.applied_bytes.load(Relaxed),
             newest_ms: self.newest_ms.load(Relaxed),
             moved_ms: self.moved_ms.load(Relaxed),
         }

@@ -4,6 +4,7 @@
 
 pub mod gaps;
 pub mod history;
+mod told;
 
 use crate::event::{
     Canonical, Control, ControlInput, Fp, Key, Offset, Record, ResolverMark, Role, Rules, Schema, Seq, Stamp,
@@ -14,6 +15,7 @@ use crate::resolve::{self, Ancestor, PartState, Policy, group};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::runtime::progress::Progress;
+use crate::topic::lineages::announcement;
 use crate::topic::message::{Newest, message};
 use crate::topic::name::Parts;
 use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
@@ -258,6 +260,7 @@ impl Journal<'_> {
         for record in messages.iter().filter_map(|m| m.payload.as_deref()) {
             if let Record::Canonical(canonical) = record {
                 conflicts += usize::from(canonical.conflict.is_some());
+                self.tell_conflict(canonical);
                 self.behind.insert(canonical.key.clone(), canonical.clone());
                 self.resolver.log_conflict(&self.session, canonical).await?;
             }
@@ -365,14 +368,4 @@ pub async fn rule(log: &dyn Log<Typed>, changes: &Partition, rules: &Rules) -> R
 /// Says in C which schemas are in use, before their first user (read-10). Unclaimed.
 pub async fn announce(log: &dyn Log<Typed>, changes: &Partition, schemas: &[Arc<Schema>]) -> Result<()> {
     log.session().await?.append(changes, schemas.iter().map(announcement).collect()).await.map(|_| ())
-}
-
-/// A schema as a control input. The command id is made of the schema, so that a second announcement is
-/// void (claim-10).
-#[must_use]
-pub fn announcement(schema: &Arc<Schema>) -> Message<Typed> {
-    let name = format!("schema {} {}", schema.id.0, schema.name);
-    let command = u128::from_be_bytes(Fp::of_bytes(name.as_bytes()).0);
-    let input = ControlInput { command, control: Control::Schema(schema.clone()) };
-    message(Arc::new(Record::Control(Box::new(input))))
 }

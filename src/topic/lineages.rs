@@ -1,10 +1,13 @@
 //! The versions that the schemas of a dataset have had (read-10): one order for all platforms, so that
 //! two that change a table at once are one after the other. Where they are kept is the node's affair.
 
+use super::message::message;
+use super::{Message, Typed};
 use crate::event::lineage::Step;
-use crate::event::{ActorId, Position, Schema, SchemaId};
+use crate::event::{ActorId, Control, ControlInput, Fp, Position, Record, Schema, SchemaId};
 use crate::runtime::error::Result;
 use async_trait::async_trait;
+use std::sync::Arc;
 
 /// The versions the schemas of a dataset have had. Durable, and the same for all of its platforms.
 #[async_trait]
@@ -22,4 +25,14 @@ pub trait Lineages: Send + Sync {
         by: ActorId,
         at: Position,
     ) -> Result<Vec<Step>>;
+}
+
+/// A schema as a control input. The command id is made of the schema, so that a second announcement is
+/// void (claim-10).
+#[must_use]
+pub fn announcement(schema: &Arc<Schema>) -> Message<Typed> {
+    let name = format!("schema {} {}", schema.id.0, schema.name);
+    let command = u128::from_be_bytes(Fp::of_bytes(name.as_bytes()).0);
+    let input = ControlInput { command, control: Control::Schema(schema.clone()) };
+    message(Arc::new(Record::Control(Box::new(input))))
 }

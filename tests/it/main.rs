@@ -6,12 +6,15 @@
     reason = "a test fails by panicking and tells figures"
 )]
 
+mod governed;
 mod held;
 mod journal;
 mod killed;
 mod letters;
+mod lost;
 mod node;
 mod process;
 mod projection;
+mod reference;
 mod verbs;
 mod world;

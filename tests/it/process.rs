@@ -21,7 +21,8 @@ pub(crate) fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_driftless"))
 }
 
-fn written(world: &impl Configured) -> PathBuf {
+/// The file its configuration stands in.
+pub(crate) fn written(world: &impl Configured) -> PathBuf {
     let path = world.folder().join("driftless.yaml");
     fs::write(&path, world.config()).unwrap();
     path

@@ -31,7 +31,7 @@ pub(crate) struct World {
 }
 
 /// A configuration that is a text.
-struct Given(String);
+pub(crate) struct Given(pub String);
 
 impl Surroundings for Given {
     fn variable(&self, _: &str) -> Option<String> {
@@ -145,6 +145,11 @@ datasets:
 
     pub(crate) async fn start(&self) -> Running<'_> {
         let node = Node::start(Arc::new(self.loaded()), &AllowAll, Arc::new(SystemClock)).await.unwrap();
+        self.running(node)
+    }
+
+    /// A node that was started elsewhere.
+    pub(crate) fn running(&self, node: Node) -> Running<'_> {
         Running { world: self, node }
     }
 }

@@ -18,6 +18,7 @@ mod kafka;
 mod postgres;
 #[path = "../it/process.rs"]
 mod process;
+mod schema;
 mod truncate;
 
 use driftless::runtime::clock::{Clock, SystemClock};

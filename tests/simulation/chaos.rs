@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub truncates: u32,
     /// Application writes, in 1000 steps.
     pub write_weight: u32,
+    /// Applications change the first platform's table (LOG), of 1000 of its other transactions (read-10).
+    pub alters: u32,
     /// Clocks are off by up to this many milliseconds.
     pub skew_ms: i64,
     /// Whether a tag an application removed may come back there for a while and be kept in its next
@@ -314,6 +316,7 @@ impl<'a> Simulation<'a> {
         self.shared.calm.store(true, Relaxed);
         for _ in 0..self.config.operations {
             self.settle("before the next operation");
+            self.app_alter();
             self.app_write();
         }
         self.settle("after the last operation");

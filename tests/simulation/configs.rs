@@ -23,6 +23,7 @@ const BASE: Config = Config {
     log_gap: 0,
     truncates: 0,
     write_weight: 15,
+    alters: 0,
     skew_ms: 0,
     strict: true,
     sequential: false,
@@ -66,6 +67,14 @@ pub(crate) const CONFIGS: &[Config] = &[
     Config { name: "2 log, truncates, register", platforms: &[LOG, LOG], policy: Policy::Register, ..GROUPS },
     GROUPS,
     STORM,
+    Config { name: "3 log, changing tables", alters: 300, ..BASE },
+    Config {
+        name: "2 log, changing tables, register",
+        platforms: &[LOG, LOG],
+        policy: Policy::Register,
+        alters: 300,
+        ..BASE
+    },
     Config { name: "2 log, unique", platforms: &[LOG, LOG, UNIQUE], ..BASE },
     Config { name: "2 log, unique, register", platforms: &[LOG, LOG, UNIQUE], policy: Policy::Register, ..BASE },
     Config { name: "2 log, exclusive", platforms: &[LOG, LOG, EXCLUSIVE], ..BASE },
@@ -94,6 +103,14 @@ pub(crate) const CONFIGS: &[Config] = &[
         platforms: &[LOG, FILES, UNIQUE],
         faults: 12,
         fault_weight: 40,
+        ..BASE
+    },
+    Config {
+        name: "in sequence, changing tables",
+        platforms: &[LOG, LOG],
+        alters: 600,
+        faults: 0,
+        sequential: true,
         ..BASE
     },
     Config { name: "in sequence", platforms: &[LOG, FILES, UNIQUE], faults: 0, sequential: true, ..BASE },

@@ -138,6 +138,7 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         pending_max: 3,
         dead_after_ms: 60_000,
         orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }
@@ -152,7 +153,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         store: store.clone(),
         me: this.actor,
         collection: 0,
-        schema: schema().id,
+        lineages: env.lineages.clone(),
         index: partition,
         owns: Arc::new(move |key| topics.of(key) == partition),
         changes: env.topics.changes(partition),
@@ -164,6 +165,7 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
         part: Part { proposes: true, receives: true },
         dead_after_ms: 60_000,
         orders: Arc::default(),
+        allowed: Arc::new(|| Ok(())),
         progress: Arc::default(),
     }
 }
@@ -242,6 +244,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("claim-7", Expect::Caught, &[]),
     // read-9
     mutant("read-9", Expect::Caught, &[]),
+    mutant("read-9-adopted", Expect::Caught, &["2 log, truncates, heavy faults"]),
     mutant("read-9-given", Expect::Caught, &["2 log, truncates, heavy faults"]),
     // resolve-10
     mutant("resolve-10", Expect::Caught, &[]),
@@ -255,6 +258,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("agent-intent", Expect::Caught, &[]),
     mutant("agent-reassert", Expect::Caught, &[]),
     mutant("agent-contains", Expect::Caught, &[]),
+    // read-10: content counts under the schema it was given in …
+    mutant("read-10", Expect::Caught, &[]),
+    mutant("read-10-seen", Expect::Caught, &[]),
+    // … and a schema stands in C before its first user.
+    mutant("schema-first", Expect::Caught, &[]),
     // read-2: what rows contain must be in the log behind the first position
     mutant(
         "as-of-the-mark",

@@ -3,15 +3,17 @@
 //! fall between any two; a commit may fail, or take effect and not answer. The store also judges: a
 //! platform write must not hide what nobody saw, move a ledger back, or rest on a void version.
 
+use super::evolving::{Forms, Told};
 use super::executor::{Rng, SimClock, yield_once};
 use super::shared::{Count, Shared, trace};
-use super::workload::{Tags, fp, key_index, tags};
+use super::workload::{Tags, fp, key_index, schema, tags};
 use async_trait::async_trait;
 use driftless::connectors::contract::{
     Act, BatchLimit, Change, CollectionNo, Copied, Locked, LogPlatform, Planned, ReadBatch, Reader, Rows, Seen,
     Snapshot, Transaction, Written,
 };
-use driftless::event::{Canonical, Fp, Key, LedgerEntry, Position, Row};
+use driftless::event::lineage::Lens;
+use driftless::event::{Canonical, Fp, Key, LedgerEntry, Position, Row, Schema, SchemaId, Value};
 use driftless::runtime::clock::Clock;
 use driftless::runtime::error::{Code, Error, Result};
 use driftless::topic::name::Topics;
@@ -63,6 +65,7 @@ struct State {
     locks: Vec<(Key, u64)>,
     lockers: u64,
     waiting: Vec<Waker>,
+    forms: Forms,
 }
 
 /// What an application makes of a key.
@@ -88,7 +91,10 @@ impl State {
     }
 
     fn edit(&mut self, (key, after): Edit) -> Change {
-        let (fp, before) = (fp(after.as_deref()), self.image(&key));
+        let before = self.image(&key);
+        let says = self.rng.chance(300).then_some(9);
+        let after = self.forms.written(after, before.as_deref(), says);
+        let fp = fp(after.as_deref());
         self.put(&key, after.clone(), fp);
         Change::Row { collection: 0, key, after, fp, before }
     }
@@ -129,6 +135,7 @@ impl LogStore {
             locks: Vec::new(),
             lockers: APPLICATION,
             waiting: Vec::new(),
+            forms: Forms::default(),
         };
         let durable = OnceLock::new();
         LogStore(Arc::new(Inner { index, set, topics, shared, clock, durable, state: Mutex::new(state) }))
@@ -180,6 +187,16 @@ impl LogStore {
         self.0.state.lock().append(0, Vec::new());
     }
 
+    /// An application changes the table; false while somebody works on it.
+    pub(crate) fn app_alter(&self) -> bool {
+        let state = &mut *self.0.state.lock();
+        let free = state.locks.is_empty();
+        if free {
+            state.forms.alter(state.commit, &mut state.rows);
+        }
+        free
+    }
+
     /// An application's transaction holds a row; false if it is locked or absent.
     pub(crate) fn app_hold(&self, key: &Key) -> bool {
         let mut state = self.0.state.lock();
@@ -217,18 +234,19 @@ impl LogPlatform for LogStore {
         yield_once().await;
         // A position inside a transaction gives the whole transaction again, as real logs do.
         let done = if from.ordinal == u64::MAX { from.commit } else { from.commit.saturating_sub(1) };
-        Ok(Box::new(LogReader { store: self.0.clone(), done }))
+        Ok(Box::new(LogReader { store: self.0.clone(), done, told: None }))
     }
 
     async fn snapshot(&self, _collection: CollectionNo, after: Option<&Key>) -> Result<Box<dyn Snapshot>> {
         yield_once().await;
         let state = self.0.state.lock();
         let rows = state.rows.iter().filter(|(k, _)| after.is_none_or(|a| *k > a));
-        let copied = |(key, (row, fp)): (&Key, &(Arc<Row>, Fp))| Copied {
+        let opened = Lens::new(state.forms.own(), schema());
+        let copied = |(key, (row, _)): (&Key, &(Arc<Row>, Fp))| Copied {
             collection: 0,
             key: key.clone(),
-            row: row.clone(),
-            fp: *fp,
+            row: Arc::new(opened.lift(row, &Value::Null)),
+            fp: opened.fp(row),
             time_ms: 0,
         };
         Ok(Box::new(LogSnapshot { position: state.position(), rows: rows.map(copied).collect() }))
@@ -236,7 +254,7 @@ impl LogPlatform for LogStore {
 
     async fn rows(&self) -> Result<Box<dyn Rows>> {
         yield_once().await;
-        Ok(Box::new(LogRows(self.0.clone())))
+        Ok(Box::new(LogRows(self.0.clone(), Told::default())))
     }
 }
 
@@ -262,6 +280,7 @@ struct LogReader {
     store: Arc<Inner>,
     /// Transactions up to this commit were returned.
     done: u64,
+    told: Option<Arc<Schema>>,
 }
 
 #[async_trait]
@@ -283,7 +302,8 @@ impl Reader for LogReader {
             }
             let max = (1 + state.rng.below(4)).min(limit.rows_max.max(1));
             let start = state.log.partition_point(|t| t.commit <= self.done);
-            let transactions: Vec<_> = state.log.iter().skip(start).take(max).cloned().collect();
+            let told = |t: &Transaction| state.forms.told(t.clone(), &mut self.told);
+            let transactions: Vec<_> = state.log.iter().skip(start).take(max).map(told).collect();
             self.done = match transactions.last() {
                 Some(last) if start + transactions.len() < state.log.len() => last.commit,
                 _ => state.commit,
@@ -312,12 +332,26 @@ impl Reader for LogReader {
     }
 }
 
-struct LogRows(Arc<Inner>);
+struct LogRows(Arc<Inner>, Told);
 
 #[async_trait]
 impl Rows for LogRows {
     fn norm(&self, _collection: CollectionNo, version: &Canonical) -> Result<Fp> {
-        Ok(version.fp)
+        let state = self.0.state.lock();
+        Ok(state.forms.norm(self.1.schema(version.schema), version.after.as_ref()))
+    }
+
+    async fn know(&mut self, _collection: CollectionNo, versions: &[Arc<Schema>], add: &[Arc<str>]) -> Result<()> {
+        yield_once().await;
+        let state = &mut *self.0.state.lock();
+        if self.1.know(&state.forms, versions, add) {
+            if !state.locks.is_empty() {
+                return Err(unreachable("adding a column"));
+            }
+            state.forms.give(state.commit, &mut state.rows);
+        }
+        self.1.see(&state.forms);
+        Ok(())
     }
 
     async fn ledger(&mut self, _collection: CollectionNo, keys: &[Key]) -> Result<Vec<Option<LedgerEntry>>> {
@@ -329,9 +363,11 @@ impl Rows for LogRows {
     async fn lock(&mut self, _collection: CollectionNo, keys: &[Key]) -> Result<Box<dyn Locked + '_>> {
         yield_once().await;
         let mut state = self.0.state.lock();
+        self.1.check(&state.forms)?;
         state.lockers += 1;
         let owner = state.lockers;
         let mut seen = Vec::with_capacity(keys.len());
+        let images = keys.iter().map(|key| state.image(key)).collect();
         for key in keys {
             if state.is_locked(key) {
                 self.0.shared.count(Count::Busy);
@@ -342,7 +378,8 @@ impl Rows for LogRows {
                 seen.push((key.clone(), Seen::Row { fp: state.fp(key), ledger }));
             }
         }
-        Ok(Box::new(LogLocked { store: self.0.clone(), owner, seen, position: state.position() }))
+        let (told, own, position) = (self.1.clone(), state.forms.own().clone(), state.position());
+        Ok(Box::new(LogLocked { store: self.0.clone(), owner, seen, images, told, own, position }))
     }
 }
 
@@ -350,6 +387,9 @@ struct LogLocked {
     store: Arc<Inner>,
     owner: u64,
     seen: Vec<(Key, Seen)>,
+    images: Vec<Option<Arc<Row>>>,
+    told: Told,
+    own: Arc<Schema>,
     position: Position,
 }
 
@@ -363,6 +403,15 @@ impl Drop for LogLocked {
 impl Locked for LogLocked {
     fn seen(&self, index: usize) -> Seen {
         self.seen[index].1.clone()
+    }
+
+    fn seen_as(&self, index: usize, schema: SchemaId) -> Fp {
+        let lens = Lens::new(&self.own, self.told.schema(schema));
+        self.images[index].as_ref().map_or(Fp::ABSENT, |row| lens.fp(row))
+    }
+
+    fn has_lost(&self, schema: SchemaId) -> bool {
+        self.told.schema(schema).fields.len() > self.own.fields.len()
     }
 
     fn position(&self) -> Position {
@@ -427,9 +476,11 @@ impl LogLocked {
         self.judge(state, planned);
         let row = (planned.act == Act::Write).then(|| {
             let before = state.image(key);
-            state.put(key, version.after.clone(), planned.fp);
-            let after = version.after.clone();
-            Change::Row { collection: 0, key: key.clone(), after, fp: planned.fp, before }
+            let of = self.told.schema(version.schema);
+            let after = state.forms.applied(of, version.after.as_ref(), before.as_deref());
+            let fp = super::workload::fp(after.as_deref());
+            state.put(key, after.clone(), fp);
+            Change::Row { collection: 0, key: key.clone(), after, fp, before }
         });
         let entry = entry_of(planned);
         state.ledger.insert(key.clone(), entry.clone());
@@ -462,7 +513,8 @@ impl LogLocked {
         if version.seq <= seq {
             shared.violation(format!("I7: platform {index}, key {}: ledger {seq} -> {}", key_index(key), version.seq));
         }
-        if planned.fp != version.fp || fp(version.after.as_deref()) != version.fp {
+        let lost = self.has_lost(version.schema);
+        if planned.fp != version.fp && !lost || fp(version.after.as_deref()) != version.fp {
             shared.violation(format!("platform {index}: version {} of {key:?} has a wrong fingerprint", version.seq));
         }
     }

@@ -25,7 +25,7 @@ counts! {
     CasUnknown "store timeouts", CasLate "late store writes", CasNever "store writes never landed",
     Mismatches "store conditions failed", Expired "expired store writes", Fenced "fenced store writes",
     Dirty "dirty", Observed "unlogged edits observed", Unlogged "unlogged edits", Busy "busy keys",
-    HintsLost "hints lost", Pruned "readers below the pruned log", ShownAgain "removed tags shown again", Proposals "proposals", Versions "versions",
+    HintsLost "hints lost", Altered "tables changed", Pruned "readers below the pruned log", ShownAgain "removed tags shown again", Proposals "proposals", Versions "versions",
 }
 
 pub(crate) const COUNTS_LEN: usize = COUNTS.len();

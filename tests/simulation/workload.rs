@@ -53,9 +53,10 @@ pub(crate) fn tags(row: Option<&Row>) -> Tags {
     items.iter().map(bit).fold(0, |all, b| all | b)
 }
 
-/// The fingerprint of a row, or of none.
+/// The fingerprint of a row, or of none; whether it has the column that comes and goes shows in it.
 pub(crate) fn fp(row: Option<&Row>) -> Fp {
-    row.map_or(Fp::ABSENT, |r| Fp::of_row(schema(), r))
+    let of = |row: &Row| Fp::of_row(if row.0.len() > 2 { super::evolving::wide() } else { schema() }, row);
+    row.map_or(Fp::ABSENT, of)
 }
 
 /// The set merge a product has to use under `Policy::Set`: what both kept and what either added.

@@ -4,7 +4,7 @@ use super::figures::{Figure, figure};
 use super::stage::{Stage, Wanted};
 use crate::cli::output::Output;
 use crate::runtime::clock::{Clock, SystemClock};
-use crate::runtime::error::Result;
+use crate::runtime::error::{Code, Error, Result};
 
 /// How long it is watched, in milliseconds.
 const WATCHED_MS: u64 = 60_000;
@@ -23,6 +23,10 @@ pub(super) async fn idle(stage: &Stage<'_>, output: &mut Output<'_>) -> Result<V
     SystemClock.sleep_until(begun_ms + WATCHED_MS).await;
     let (after, ended_ms) = (node.cost(), SystemClock.now_ms());
     node.must_live()?;
+    let status = node.status().await;
+    if status["healthy"] != true || status["datasets"].as_object().is_none_or(|all| all.len() < 3) {
+        return Err(Error::new(Code::Unexpected, format!("the node is not well: {status}")));
+    }
     let share = (after.cpu_s - before.cpu_s) * 1000.0 / (ended_ms - begun_ms) as f64;
     Ok(vec![
         figure("CPU of the node", share * 100.0, "% of a core"),

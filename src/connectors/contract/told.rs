@@ -1,6 +1,6 @@
 //! What a connector tells besides data, and how much of it at once.
 
-use super::CollectionNo;
+use super::{Change, CollectionNo};
 use crate::event::Key;
 use crate::runtime::error::Error;
 
@@ -18,6 +18,17 @@ impl Default for BatchLimit {
     fn default() -> Self {
         BatchLimit { rows_max: 1000, bytes_max: 4 << 20 }
     }
+}
+
+/// The next part of a listing.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Page {
+    /// Keys present, in the store's own order: stable, not that of the keys' bytes.
+    pub keys: Vec<Key>,
+    /// Things found that belong to no key (undecodable names, links that lead out), for people.
+    pub odd: Vec<String>,
+    /// Whether this was the last page.
+    pub last: bool,
 }
 
 /// Something of the platform's that its connector cannot tell exactly.
@@ -54,4 +65,18 @@ pub struct Finding {
     pub fatal: bool,
     /// What was found and what to do.
     pub text: String,
+}
+
+impl Change {
+    /// About how large it is in bytes: its key and its content.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Change::Row { key, after, .. } | Change::Observed { key, image: after, .. } => {
+                key.0.len() + after.as_ref().map_or(0, |row| row.size())
+            }
+            Change::Unreadable(found) => found.native.len(),
+            _ => 0,
+        }
+    }
 }

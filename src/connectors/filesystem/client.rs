@@ -5,7 +5,7 @@ use super::config::Config;
 use super::failure::failed;
 use super::store::Directory;
 use super::values::Layout;
-use super::wire::files::Dir;
+use super::wire::files::{Dir, Found};
 use super::wire::stage::{Entry, HOME, State};
 use crate::connectors::contract::{Connector, Finding, Opened, Place, Scope};
 use crate::event::Schema;
@@ -155,6 +155,25 @@ impl Platform {
         Ok(found)
     }
 
+    /// Ties the dataset to a log: a directory keeps no ledger of its own that would show another one.
+    fn bind(&self, dataset: &str, log: u128) -> Result<()> {
+        let root = Dir::root(&self.config.root)?;
+        let (file, text) = (log_file(dataset), format!("{log:032x}\n"));
+        match root.look(&file, 1024)? {
+            Found::Absent(_) => {
+                root.create(&file, text.as_bytes(), None)?;
+                root.sync(HOME)
+            }
+            Found::File(known, _) if *known == *text.as_bytes() => Ok(()),
+            _ => {
+                let what = "the directory was kept the same by another log: that log was lost, replaced or restored. Bring it \
+                            back, or run `driftless remove` for the dataset and start again: all platforms are then compared \
+                            anew";
+                Err(Error::new(Code::LogLost, what).at("root", self.config.root.display()).at("file", file))
+            }
+        }
+    }
+
     /// Removes what can be shown to hold nothing of the application's.
     fn clear(&self, dataset: &str) -> Result<Vec<Finding>> {
         let root = Dir::root(&self.config.root)?;
@@ -169,9 +188,13 @@ impl Platform {
                 left.extend(clear_folder(&root, &folder)?);
             }
         }
+        if left.is_empty() {
+            root.remove(&log_file(dataset))?;
+        }
         let others =
             subfolders(&root, &format!("{HOME}/stage"))?.len() + subfolders(&root, &format!("{HOME}/old"))?.len();
-        if left.is_empty() && others == 0 {
+        let tied = subfolders(&root, HOME)?.iter().filter(|name| name.starts_with(&log_file(""))).count();
+        if left.is_empty() && others + tied == 0 {
             // What an interrupted trial left.
             for folder in subfolders(&root, HOME)?.iter().filter(|folder| folder.starts_with(PROBE)) {
                 subfolders(&root, folder)?.iter().try_for_each(|file| root.remove(file))?;
@@ -194,6 +217,11 @@ impl Platform {
         let done = tokio::task::spawn_blocking(move || work(&platform)).await;
         done.unwrap_or_else(|e| Err(Error::new(Code::Unexpected, "work on the directory was cut off").caused_by(e)))
     }
+}
+
+/// Which log keeps the dataset the same here.
+fn log_file(dataset: &str) -> String {
+    format!("{HOME}/log.{dataset}")
 }
 
 fn subfolders(root: &Dir, path: &str) -> Result<Vec<String>> {
@@ -248,6 +276,11 @@ impl Connector for Platform {
     async fn reopen(&self, scope: &Scope) -> Result<Opened> {
         let scope = scope.clone();
         self.blocking(move |platform| platform.prepare(&scope, false)).await.map(|store| Opened::Hint(Arc::new(store)))
+    }
+
+    async fn bind(&self, scope: &Scope, log: u128) -> Result<()> {
+        let dataset = scope.dataset.clone();
+        self.blocking(move |platform| platform.bind(&dataset, log)).await
     }
 
     async fn remove(&self, scope: &Scope) -> Result<Vec<Finding>> {

@@ -13,7 +13,7 @@ use super::wire::stage::{self, Entry, State, Step};
 use crate::connectors::contract::{
     CollectionNo, Content, Displaced, Hints, Landed, Observed, Outcome, Owned, Page, Store,
 };
-use crate::event::{Canonical, Fp, Intent, Key, Row, Token};
+use crate::event::{Canonical, Fp, Intent, Key, Row, Schema, Token};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
@@ -303,6 +303,10 @@ impl Store for Directory {
         let layout = self.0.layout(collection)?;
         layout.path(&version.key)?;
         version.after.as_ref().map_or(Ok(Fp::ABSENT), |row| layout.norm(&version.key, row))
+    }
+
+    async fn know(&self, collection: CollectionNo, schema: &Arc<Schema>) -> Result<()> {
+        self.0.layout(collection)?.know(schema)
     }
 
     async fn read(&self, at: Owned, key: &Key, intent: Option<&Intent>) -> Result<Observed> {

@@ -11,6 +11,7 @@ use crate::event::{Text, Type, Value};
 use bigdecimal::BigDecimal;
 use bigdecimal::num_bigint::{BigInt, Sign};
 use bytes::{BufMut as _, Bytes, BytesMut};
+use smallvec::SmallVec;
 
 /// Microseconds and days from 1970 to 2000, the server's epoch.
 const EPOCH_US: i64 = 946_684_800_000_000;
@@ -379,6 +380,21 @@ fn write_numeric(decimal: &Decimal, out: &mut BytesMut) -> Result<(), Malformed>
         return Err(large);
     }
     let places = u16::try_from(scale.max(0)).map_err(|_| large)?;
+    let sign = if digits.sign() == Sign::Minus { 0x4000 } else { 0 };
+    if let (Ok(short), Ok(scale @ 0..=18)) = (u64::try_from(digits.magnitude()), u32::try_from(scale)) {
+        // The last group first.
+        let mut rest = u128::from(short) * 10u128.pow((4 - scale % 4) % 4);
+        let mut groups: SmallVec<[u16; 10]> = SmallVec::new();
+        while rest > 0 {
+            groups.push((rest % 10_000) as u16);
+            rest /= 10_000;
+        }
+        let count = u16::try_from(groups.len()).map_err(|_| large)?;
+        let behind = i16::try_from(scale.div_ceil(4)).map_err(|_| large)?;
+        head(out, count, count.max(1).cast_signed() - behind - 1, sign, places)?;
+        groups.iter().rev().for_each(|g| out.put_u16(*g));
+        return Ok(());
+    }
     let mut text = digits.magnitude().to_string();
     // Zeros at the end until the point stands between two groups of four digits.
     let pad = if scale < 0 { -scale } else { (4 - scale % 4) % 4 };
@@ -389,7 +405,6 @@ fn write_numeric(decimal: &Decimal, out: &mut BytesMut) -> Result<(), Malformed>
     let groups = text.as_bytes().chunks(4).map(|g| g.iter().fold(0u16, |n, b| n * 10 + u16::from(b - b'0')));
     let groups: Vec<u16> = groups.collect();
     let weight = i16::try_from(i64::try_from(groups.len()).map_err(|_| large)? - behind - 1).map_err(|_| large)?;
-    let sign = if digits.sign() == Sign::Minus { 0x4000 } else { 0 };
     head(out, u16::try_from(groups.len()).map_err(|_| large)?, weight, sign, places)?;
     groups.into_iter().for_each(|g| out.put_u16(g));
     Ok(())

@@ -8,12 +8,14 @@ use super::reader::FileReader;
 use super::rows::FileRows;
 use super::rows::exclusive::{self, Destination};
 use super::snapshot::FileSnapshot;
+use super::views;
 use super::wire::install::{self, Installed};
+use super::wire::ledger;
 use super::wire::table::Table;
 use crate::connectors::contract::{
     CollectionNo, Connector, Exclusive, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };
-use crate::event::{Key, Position, Schema};
+use crate::event::{Key, Position, Schema, Seq};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -99,8 +101,10 @@ pub(super) struct Placed {
     pub(super) no: CollectionNo,
     /// Its numbers in the file.
     pub(super) installed: Installed,
-    /// The table.
+    /// The table, as far as it has columns for the dataset's fields.
     pub(super) table: Table,
+    /// The dataset's schema it was opened with.
+    pub(super) wanted: Arc<Schema>,
 }
 
 /// What all connections of an opened dataset share.
@@ -179,9 +183,16 @@ fn install_all(conn: &mut Connection, scope: &Scope) -> Result<Vec<Placed>> {
     immediate(conn, |tx| {
         install::tables(tx, &scope.dataset)?;
         let place = |(no, place): (CollectionNo, &Place)| {
-            let table = found(tx, place)?;
+            let name = table_of(&place.name, &place.on)?;
+            // What may be missing is added when a version needs it (read-10).
+            let part = place.schema.as_ref().map(|schema| views::part(tx, &name, schema)).transpose()?;
+            let table = Table::load(tx, &name, &place.name, part)?.ok_or_else(|| {
+                let text = format!("there is no table {name}; create it, or name another with on: {{ table: … }}");
+                Error::new(Code::TableMissing, text).at("collection", &place.name)
+            })?;
             let installed = install::collection(tx, &scope.dataset, &place.name, &table)?;
-            Ok(Placed { no, installed, table })
+            let wanted = place.schema.clone().unwrap_or_else(|| table.schema.clone());
+            Ok(Placed { no, installed, table, wanted })
         };
         (0..).zip(&scope.collections).map(place).collect()
     })
@@ -194,7 +205,8 @@ fn admit_all(conn: &mut Connection, scope: &Scope) -> Result<Vec<Placed>> {
             let table = found(tx, place)?;
             // The marks are kept under the name that the records' schema has.
             exclusive::admit(tx, &scope.dataset, &table.schema.name, &table.name, place.partitions)?;
-            Ok(Placed { no, installed: Installed { collection: 0, layout: 0 }, table })
+            let wanted = table.schema.clone();
+            Ok(Placed { no, installed: Installed { collection: 0, layout: 0 }, table, wanted })
         };
         (0..).zip(&scope.collections).map(place).collect()
     })
@@ -273,7 +285,9 @@ impl LogPlatform for FilePlatform {
     }
 
     async fn reader(&self, from: Position) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(FileReader::open(self.0.clone(), from).await?))
+        let opened = self.0.clone();
+        let noted = self.0.client.once(move |conn| views::noted(conn, &opened)).await?;
+        Ok(Box::new(FileReader::open(Arc::new(noted), from).await?))
     }
 
     async fn snapshot(&self, collection: CollectionNo, after: Option<&Key>) -> Result<Box<dyn Snapshot>> {
@@ -282,5 +296,14 @@ impl LogPlatform for FilePlatform {
 
     async fn rows(&self) -> Result<Box<dyn Rows>> {
         Ok(Box::new(FileRows::open(self.0.clone()).await?))
+    }
+
+    async fn ledger_tops(&self, collection: CollectionNo, limit: usize) -> Result<Vec<(Key, Seq)>> {
+        let dataset = self.0.clone();
+        let read = move |conn: &mut Connection| {
+            let placed = dataset.table(collection)?.installed.collection;
+            ledger::tops(conn, placed, limit).map_err(failing("reading the newest of the ledger"))
+        };
+        self.0.client.once(read).await
     }
 }

@@ -10,6 +10,7 @@ mod reader;
 mod rows;
 mod snapshot;
 mod values;
+mod views;
 mod wire;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The change table as a log. Sleeps until the file is written, then reads what was committed, whole
 //! transactions at a time, ledger rows first (read-3).
 
-use super::client::{Dataset, Shared, blocking, immediate};
+use super::client::{Dataset, Placed, Shared, blocking, immediate};
 use super::failure::failing;
 use super::position::{self, Epochs, id_of};
 use super::wire::changes::{IMAGE, Layouts, change, size};
 use super::wire::install::op;
-use crate::connectors::contract::{BatchLimit, Change, ReadBatch, Reader, Transaction};
+use crate::connectors::contract::{BatchLimit, Change, Form, ReadBatch, Reader, Transaction};
 use crate::event::Position;
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
@@ -34,6 +34,8 @@ pub(super) struct FileReader {
     conn: Shared,
     layouts: Arc<Mutex<Layouts>>,
     at: Cursor,
+    /// The forms of tables that are not just what the platform was opened with, until they are told.
+    forms: Vec<Form>,
     /// `PRAGMA data_version` when the last batch was read.
     version: Option<i64>,
     written: Arc<Notify>,
@@ -64,7 +66,10 @@ impl FileReader {
         let written = Arc::new(Notify::new());
         let watcher = watch(dataset.client.path(), written.clone());
         let layouts = Arc::new(Mutex::new(HashMap::new()));
+        let differs = |p: &&Placed| p.table.schema.fields != p.wanted.fields;
+        let form = |p: &Placed| Form { from: 0, collection: p.no, schema: p.table.schema.clone(), before: None };
         Ok(FileReader {
+            forms: dataset.tables.iter().filter(differs).map(form).collect(),
             dataset,
             conn: Arc::new(Mutex::new(conn)),
             layouts,
@@ -79,7 +84,10 @@ impl FileReader {
     async fn read(&mut self, limit: BatchLimit) -> Result<ReadBatch> {
         let (conn, dataset, layouts, at) = (self.conn.clone(), self.dataset.clone(), self.layouts.clone(), self.at);
         let read = blocking(move || read(&conn.lock(), &dataset, &mut layouts.lock(), at, limit)).await;
-        let (batch, at, version) = read.map_err(|e| self.dataset.client.here(e))?;
+        let (mut batch, at, version) = read.map_err(|e| self.dataset.client.here(e))?;
+        if let Some(first) = batch.transactions.first_mut() {
+            first.forms = std::mem::take(&mut self.forms);
+        }
         // Only now: a call that was given up is repeated from the same place.
         (self.at, self.version) = (at, version);
         Ok(batch)

@@ -6,9 +6,10 @@ pub(super) mod exclusive;
 use super::client::{Dataset, Placed, Shared, blocking, immediate};
 use super::failure::{failed, failing, refuses_row};
 use super::position::{self, Epochs};
+use super::views::Views;
 use super::wire::write::{content, entry, has_parked, observe, park, settle, told_content, unpark, write_row};
 use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};
-use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Seq};
+use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Schema, SchemaId, Seq};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 pub(super) struct FileRows {
     dataset: Arc<Dataset>,
     conn: Shared,
+    /// Of collections whose schema has had several versions, or whose table lacked columns (read-10).
+    views: HashMap<CollectionNo, Arc<Views>>,
 }
 
 impl FileRows {
@@ -27,14 +30,33 @@ impl FileRows {
     pub(super) async fn open(dataset: Arc<Dataset>) -> Result<Self> {
         let client = dataset.client.clone();
         let conn = blocking(move || client.connect()).await?;
-        Ok(FileRows { dataset, conn: Arc::new(Mutex::new(conn)) })
+        Ok(FileRows { dataset, conn: Arc::new(Mutex::new(conn)), views: HashMap::new() })
     }
 }
 
 #[async_trait]
 impl Rows for FileRows {
     fn norm(&self, collection: CollectionNo, version: &Canonical) -> Result<Fp> {
-        norm(self.dataset.table(collection)?, version).map_err(|e| self.dataset.client.here(e))
+        let here = |e| self.dataset.client.here(e);
+        let Some(views) = self.views.get(&collection) else {
+            return norm(self.dataset.table(collection)?, version).map_err(here);
+        };
+        let view = views.of(version.schema)?;
+        let after = version.after.as_ref().map(|row| Arc::new(view.lifted(row)));
+        norm(&view.placed, &Canonical { after, ..version.clone() }).map_err(here)
+    }
+
+    async fn know(&mut self, no: CollectionNo, versions: &[Arc<Schema>], add: &[Arc<str>]) -> Result<()> {
+        let opened = &self.dataset.table(no)?.table;
+        let covers = versions.iter().all(|version| version.fields.len() == opened.schema.fields.len());
+        if versions.len() < 2 && covers && !self.views.contains_key(&no) {
+            return Ok(());
+        }
+        let (conn, dataset) = (self.conn.clone(), self.dataset.clone());
+        let (versions, add) = (versions.to_vec(), add.to_vec());
+        let views = blocking(move || Views::open(&mut conn.lock(), &dataset, no, &versions, &add)).await;
+        self.views.insert(no, Arc::new(views.map_err(|e| self.dataset.client.here(e))?));
+        Ok(())
     }
 
     async fn ledger(&mut self, collection: CollectionNo, keys: &[Key]) -> Result<Vec<Option<LedgerEntry>>> {
@@ -49,7 +71,8 @@ impl Rows for FileRows {
 
     async fn lock(&mut self, collection: CollectionNo, keys: &[Key]) -> Result<Box<dyn Locked + '_>> {
         let (conn, dataset, keys) = (self.conn.clone(), self.dataset.clone(), keys.to_vec());
-        let held = blocking(move || Held::take(conn, dataset, collection, keys)).await;
+        let views = self.views.get(&collection).cloned();
+        let held = blocking(move || Held::take(conn, dataset, views, collection, keys)).await;
         Ok(Box::new(held.map_err(|e| self.dataset.client.here(e))?))
     }
 }
@@ -71,6 +94,22 @@ fn norm(placed: &Placed, version: &Canonical) -> Result<Fp> {
         );
     }
     Ok(Fp::of_row(&table.schema, row))
+}
+
+/// Where versions are written: each as its own version of the schema sees the table.
+struct Places<'a> {
+    /// The table under the newest.
+    placed: &'a Placed,
+    views: Option<&'a Views>,
+}
+
+impl Places<'_> {
+    fn write_row(&self, conn: &Connection, planned: &Planned, present: bool) -> Result<rusqlite::Result<usize>> {
+        match self.views.map(|views| views.of(planned.version.schema)).transpose()? {
+            None => write_row(conn, self.placed, planned, present),
+            Some(view) => write_row(conn, &view.placed, &view.planned(planned), present),
+        }
+    }
 }
 
 /// What was found for one key, kept up to date while a plan is carried out.
@@ -97,6 +136,7 @@ impl Found {
 struct Held {
     tx: Tx,
     dataset: Arc<Dataset>,
+    views: Option<Arc<Views>>,
     collection: CollectionNo,
     keys: Vec<Key>,
     found: Vec<Found>,
@@ -120,11 +160,18 @@ impl Drop for Tx {
 }
 
 impl Held {
-    fn take(conn: Shared, dataset: Arc<Dataset>, collection: CollectionNo, keys: Vec<Key>) -> Result<Self> {
+    fn take(
+        conn: Shared,
+        dataset: Arc<Dataset>,
+        views: Option<Arc<Views>>,
+        collection: CollectionNo,
+        keys: Vec<Key>,
+    ) -> Result<Self> {
         let guard = conn.lock();
         guard.execute_batch("BEGIN IMMEDIATE").map_err(failing("taking the file's write lock"))?;
         let tx = Tx(Some(conn.clone()));
-        let placed = dataset.table(collection)?;
+        let opened = dataset.table(collection)?;
+        let placed = views.as_ref().map_or(opened, |views| views.newest(opened));
         let read = || {
             let found = keys.iter().map(|key| Found::read(&guard, placed, key)).collect::<Result<Vec<_>>>()?;
             Ok((found, Epochs::load(&guard)?.end_of(position::newest(&guard)?)))
@@ -133,7 +180,7 @@ impl Held {
         // Before `tx` can be dropped: it takes the same lock.
         drop(guard);
         let (found, position) = read?;
-        Ok(Held { tx, dataset, collection, keys, found, position })
+        Ok(Held { tx, dataset, views, collection, keys, found, position })
     }
 }
 
@@ -145,6 +192,18 @@ impl Locked for Held {
             Some(Found { unreadable: Some(why), .. }) => Seen::Unreadable(why.clone()),
             Some(Found { fp, ledger, .. }) => Seen::Row { fp: *fp, ledger: ledger.clone() },
         }
+    }
+
+    fn seen_as(&self, index: usize, schema: SchemaId) -> Fp {
+        let fp = self.found.get(index).map_or(Fp::ABSENT, |f| f.fp);
+        let view = self.views.as_ref().and_then(|views| views.of(schema).ok());
+        let (Some(view), Some(key), Some(conn)) = (view, self.keys.get(index), &self.tx.0) else { return fp };
+        // What cannot be read is nobody's, as in `content`.
+        content(&conn.lock(), &view.placed, key).unwrap_or(fp)
+    }
+
+    fn has_lost(&self, schema: SchemaId) -> bool {
+        self.views.as_ref().and_then(|views| views.of(schema).ok()).is_some_and(|view| view.has_lost)
     }
 
     fn position(&self) -> Position {
@@ -189,7 +248,9 @@ impl From<Error> for Trouble {
 impl Held {
     /// One transaction for all rows; if a row is refused, one for each.
     fn write_all(&self, conn: &mut Connection, plan: &[Planned]) -> Result<Vec<Written>> {
-        let placed = self.dataset.table(self.collection)?;
+        let opened = self.dataset.table(self.collection)?;
+        let placed = self.views.as_ref().map_or(opened, |views| views.newest(opened));
+        let placed = &Places { placed, views: self.views.as_deref() };
         let mut found: HashMap<&Key, Found> = self.keys.iter().zip(self.found.iter().cloned()).collect();
         let together = write_range(conn, placed, &mut found, plan).and_then(|written| {
             conn.execute_batch("COMMIT").map_err(trouble("committing"))?;
@@ -210,7 +271,7 @@ impl Held {
 
     /// A transaction per row, deletions first (sink-6): what blocks another row may be among them.
     /// The lock was given up meanwhile, so each row must still be as it was seen (sink-2).
-    fn write_each(&self, conn: &mut Connection, placed: &Placed, plan: &[Planned]) -> Result<Vec<Written>> {
+    fn write_each(&self, conn: &mut Connection, placed: &Places<'_>, plan: &[Planned]) -> Result<Vec<Written>> {
         let mut known: HashMap<&Key, Found> = self.keys.iter().zip(self.found.iter().cloned()).collect();
         let mut order: Vec<usize> = (0..plan.len()).collect();
         let mut seen = std::collections::HashSet::new();
@@ -222,7 +283,7 @@ impl Held {
             let (Some(planned), Some(slot)) = (plan.get(i), written.get_mut(i)) else { continue };
             let key = &planned.version.key;
             let fate = immediate(conn, |tx| {
-                let now = Found::read(tx, placed, key)?;
+                let now = Found::read(tx, placed.placed, key)?;
                 if known.get(key).is_some_and(|then| *then != now) {
                     return Ok(Written::Dirty);
                 }
@@ -238,7 +299,7 @@ impl Held {
             *slot = match fate {
                 Ok(fate) => fate,
                 Err(e) if e.code == Code::ConstraintViolated => {
-                    known.insert(key, Found::read(conn, placed, key)?);
+                    known.insert(key, Found::read(conn, placed.placed, key)?);
                     Written::Refused(refusal(conn, placed, planned)?)
                 }
                 Err(e) => return Err(e),
@@ -249,10 +310,10 @@ impl Held {
 }
 
 /// SQLite's own words for why it refuses a row: asked once more, and undone.
-fn refusal(conn: &mut Connection, placed: &Placed, planned: &Planned) -> Result<String> {
+fn refusal(conn: &mut Connection, places: &Places<'_>, planned: &Planned) -> Result<String> {
     let tx = conn.transaction().map_err(failing("asking for the reason"))?;
-    let present = content(&tx, placed, &planned.version.key)? != Fp::ABSENT;
-    Ok(match write_row(&tx, placed, planned, present)? {
+    let present = content(&tx, places.placed, &planned.version.key)? != Fp::ABSENT;
+    Ok(match places.write_row(&tx, planned, present)? {
         Err(cause) => cause.to_string(),
         Ok(0) => IGNORED.into(),
         // Only the commit refuses: a deferred foreign key.
@@ -270,13 +331,13 @@ fn trouble(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Trouble {
 /// are one transaction to the reader (read-1).
 fn write_range<'k>(
     conn: &Connection,
-    placed: &Placed,
+    places: &Places<'_>,
     found: &mut HashMap<&'k Key, Found>,
     plan: &'k [Planned],
 ) -> Tried<Vec<Written>> {
     let before = position::newest(conn)?;
-    let parked = has_parked(conn, placed)?;
-    let written = plan.iter().map(|p| write_one(conn, placed, found, p, parked)).collect::<Tried<Vec<_>>>()?;
+    let parked = has_parked(conn, places.placed)?;
+    let written = plan.iter().map(|p| write_one(conn, places, found, p, parked)).collect::<Tried<Vec<_>>>()?;
     let after = position::newest(conn)?;
     if after > before {
         conn.prepare_cached("INSERT INTO _driftless_ranges(last, first) VALUES(?1, ?2)")
@@ -288,12 +349,12 @@ fn write_range<'k>(
 
 fn write_one<'k>(
     conn: &Connection,
-    placed: &Placed,
+    places: &Places<'_>,
     found: &mut HashMap<&'k Key, Found>,
     planned: &'k Planned,
     parked: bool,
 ) -> Tried<Written> {
-    let version = &planned.version;
+    let (version, placed) = (&planned.version, places.placed);
     let now = match found.get(&version.key) {
         Some(known) => known.clone(),
         None => Found::read(conn, placed, &version.key)?,
@@ -318,7 +379,7 @@ fn write_one<'k>(
         Act::Write => {
             let present = now.fp != Fp::ABSENT;
             let expected = usize::from(present || !version.tomb);
-            match write_row(conn, placed, planned, present)? {
+            match places.write_row(conn, planned, present)? {
                 Ok(rows) if rows == expected => {}
                 // Nobody else can have written under the lock: a trigger swallowed it.
                 Ok(_) => return Err(Trouble::Row),

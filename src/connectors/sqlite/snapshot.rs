@@ -9,7 +9,8 @@ use super::values::Native;
 use super::wire::changes::size;
 use super::wire::table::{listed, quoted};
 use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot, Unreadable};
-use crate::event::{Fp, Key, Position};
+use crate::event::lineage::Lens;
+use crate::event::{Fp, Key, Position, Value};
 use crate::runtime::error::{Remedy, Result};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -94,6 +95,7 @@ fn chunk(conn: &Connection, placed: &Placed, after: Option<&Key>, limit: BatchLi
     let mut statement = conn.prepare_cached(&sql).map_err(failing())?;
     let mut found = statement.query(params_from_iter(bound)).map_err(failing())?;
     let (mut chunk, mut bytes) = (Chunk { ended: true, ..Chunk::default() }, 0);
+    let lens = (table.schema.fields != placed.wanted.fields).then(|| Lens::new(&table.schema, &placed.wanted));
     while let Some(row) = found.next().map_err(failing())? {
         let stored = |i: usize| row.get_ref(i).ok();
         bytes += (0..table.columns.len()).map(|i| stored(i).map_or(0, size)).sum::<usize>();
@@ -104,6 +106,11 @@ fn chunk(conn: &Connection, placed: &Placed, after: Option<&Key>, limit: BatchLi
         match key.and_then(|key| Ok((key, table.row(stored)?))) {
             Ok((key, image)) => {
                 let fp = Fp::of_row(&table.schema, &image);
+                // Of what the table has no column for, nothing is there.
+                let image = match &lens {
+                    Some(lens) => lens.lift(&image, &Value::Null),
+                    None => image,
+                };
                 chunk.rows.push(Copied { collection: placed.no, key, row: Arc::new(image), fp, time_ms: 0 });
             }
             Err(e) if e.remedy() == Remedy::Park => {

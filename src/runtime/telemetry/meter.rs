@@ -52,6 +52,16 @@ impl PlatformMeter {
         self.captured_batch.record(float(events));
     }
 
+    /// So large was what was read.
+    pub fn captured_bytes(&self, bytes: u64) {
+        self.captured_bytes.increment(bytes);
+    }
+
+    /// So large was what was written.
+    pub fn applied_bytes(&self, bytes: u64) {
+        self.applied_bytes.increment(bytes);
+    }
+
     /// Changes were proposed.
     pub fn proposed(&self, events: u64) {
         self.proposed.increment(events);

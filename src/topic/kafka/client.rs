@@ -17,8 +17,10 @@ use std::time::Duration;
 pub(super) const REQUEST: Duration = Duration::from_secs(10);
 
 /// What suits us better than librdkafka's defaults: reconnect soon, hear of a missing topic soon.
-const TUNED: [(&str, &str); 7] = [
+const TUNED: [(&str, &str); 8] = [
     ("client.id", "driftless"),
+    // A small request must not wait until the one before it is acknowledged.
+    ("socket.nagle.disable", "true"),
     ("socket.keepalive.enable", "true"),
     ("socket.timeout.ms", "10000"),
     ("reconnect.backoff.ms", "50"),

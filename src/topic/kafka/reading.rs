@@ -23,7 +23,7 @@ const LOOKS: usize = 3;
 /// A batch ends when it holds this much.
 const BATCH_BYTES: usize = 16 << 20;
 
-const TUNED: [(&str, &str); 7] = [
+const TUNED: [(&str, &str); 6] = [
     // The broker answers as soon as there is a byte, so this bounds only how long it holds a connection.
     ("fetch.wait.max.ms", "100"),
     ("fetch.error.backoff.ms", "50"),
@@ -32,7 +32,6 @@ const TUNED: [(&str, &str); 7] = [
     ("queued.min.messages", "50000"),
     ("queued.max.messages.kbytes", "32768"),
     ("fetch.message.max.bytes", "4194304"),
-    ("socket.nagle.disable", "true"),
 ];
 
 /// `group.id` is needed to assign, and names nothing: nothing is ever committed under it.

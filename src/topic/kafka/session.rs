@@ -30,7 +30,8 @@ const OVERHEAD_BYTES: usize = 512;
 const READ_BACK_MAX: usize = 1000;
 
 const TUNED: [(&str, &str); 7] = [
-    ("linger.ms", "1"),
+    // Long enough for a batch to be given, short beside the broker's answer.
+    ("linger.ms", "0.3"),
     // claim-8: an append is either there soon, or given up.
     ("delivery.timeout.ms", "10000"),
     ("request.timeout.ms", "5000"),

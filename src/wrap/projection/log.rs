@@ -9,7 +9,7 @@ use super::aside::CODE;
 use super::{Aside, Projection, Projections, shown_row};
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, Reader, Rows, Snapshot, Unreadable};
 use crate::event::lineage::Lens as Between;
-use crate::event::{Fp, Key, Position, Row, Value};
+use crate::event::{Fp, Key, Position, Row, Seq, Value};
 use crate::runtime::error::Result;
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -123,5 +123,9 @@ impl LogPlatform for Platform {
 
     async fn rows(&self) -> Result<Box<dyn Rows>> {
         Ok(writing::projecting(self.inner.rows().await?, self.lens.clone()))
+    }
+
+    async fn ledger_tops(&self, collection: CollectionNo, limit: usize) -> Result<Vec<(Key, Seq)>> {
+        self.inner.ledger_tops(collection, limit).await
     }
 }

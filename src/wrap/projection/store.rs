@@ -4,8 +4,8 @@
 
 use super::{Aside, Projection, Projections};
 use crate::connectors::contract::{CollectionNo, Content, Displaced, Hints, Observed, Outcome, Owned, Page, Store};
-use crate::event::{Canonical, Fp, Intent, Key, Row};
-use crate::runtime::error::Result;
+use crate::event::{Canonical, Fp, Intent, Key, Row, Schema};
+use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -54,6 +54,18 @@ impl Store for Projected {
             },
             None => self.inner.norm(collection, version),
         }
+    }
+
+    /// read-10: a view is made for one version of the schema; another one needs another start.
+    async fn know(&self, collection: CollectionNo, schema: &Arc<Schema>) -> Result<()> {
+        let Some(projection) = self.of(collection) else { return self.inner.know(collection, schema).await };
+        let names = |schema: &Schema| schema.fields.iter().map(|f| f.name.clone()).collect::<Vec<_>>();
+        if names(schema) == names(projection.whole()) {
+            return Ok(());
+        }
+        let text = "the dataset's fields have changed, and this platform's view was made for the earlier ones; restart \
+                    the node. A directory with a view cannot follow a dropped field";
+        Err(Error::new(Code::SchemaUnsupported, text).at("collection", &schema.name))
     }
 
     async fn read(&self, at: Owned, key: &Key, intent: Option<&Intent>) -> Result<Observed> {

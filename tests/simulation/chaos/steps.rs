@@ -254,7 +254,19 @@ impl Simulation<'_> {
         true
     }
 
+    /// Somebody changes the first platform's table now and then (read-10).
+    pub(super) fn app_alter(&mut self) {
+        if let Some(Site::Log(store)) = self.sites.first()
+            && self.rng.chance(self.config.alters)
+            && store.app_alter()
+        {
+            trace!(self.shared, "application changes the table of 0");
+            self.shared.count(Count::Altered);
+        }
+    }
+
     pub(super) fn app_transaction(&mut self) {
+        self.app_alter();
         let key = key(self.rng.below(self.config.keys));
         if let Site::Log(store) = &self.sites[self.rng.below(self.sites.len())] {
             match self.rng.below(5) {

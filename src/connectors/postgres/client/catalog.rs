@@ -48,6 +48,8 @@ pub(crate) struct Table {
     pub schema: Arc<Schema>,
     /// For each field of `schema` the index in `columns`.
     pub fields: Vec<usize>,
+    /// Fields of the dataset have no column here.
+    pub lacks: bool,
 }
 
 /// The columns, domains followed to what they stand on.
@@ -110,7 +112,8 @@ impl Table {
         let key = key_columns(session, oid, first(&identity) == b'i').await?;
         let own = Arc::new(own_schema(collection, &format!("{namespace}.{name}"), &columns, &key)?);
         let (identity, kind) = (first(&identity), first(&kind));
-        let mut table = Table { oid, namespace, name, identity, kind, columns, schema: own, fields: Vec::new() };
+        let mut table =
+            Table { oid, namespace, name, identity, kind, columns, schema: own, fields: Vec::new(), lacks: false };
         table.see(table.schema.clone());
         Ok(Some(table))
     }
@@ -191,6 +194,7 @@ impl Table {
             )));
         }
         let part = self.part_of(wanted);
+        self.lacks = part.fields.len() < wanted.fields.len();
         self.see(part);
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::super::reader::changes::no_identity;
 use super::catalog::Table;
 use super::{Session, literal};
 use crate::connectors::contract::{Finding, Place};
+use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::error::{Code, Error, Result};
 
 /// An error as a finding that stops the work.
@@ -50,6 +51,8 @@ pub(crate) async fn server(session: &Session) -> Result<Vec<Finding>> {
         });
     }
     found.extend(log_settings(&row));
+    let server_ms = session.text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").await?;
+    found.extend(clock(server_ms.parse().unwrap_or(0), SystemClock.now_ms()));
     let user = text(10);
     if row.get::<_, Option<bool>>(6) != Some(true) {
         let text = format!("user {user} may not replicate (needed to capture); run ALTER ROLE \"{user}\" REPLICATION");
@@ -77,6 +80,21 @@ pub(crate) async fn server(session: &Session) -> Result<Vec<Finding>> {
         found.push(Finding { code: Code::SourceDenied.as_str(), fatal: false, text });
     }
     Ok(found)
+}
+
+/// How far the server's clock may be away from this machine's before somebody is told.
+const CLOCK_MAX_MS: u64 = 1_000;
+
+/// Whether the server's clock tells another time than this machine's (value-3): last write wins by it.
+#[must_use]
+pub(crate) fn clock(server_ms: u64, now_ms: u64) -> Option<Finding> {
+    let off_ms = server_ms.abs_diff(now_ms);
+    let way = if server_ms > now_ms { "ahead of" } else { "behind" };
+    let text = format!(
+        "the server's clock is {off_ms} ms {way} this machine's: times of writes are wrong by as much, those of the future are \
+         taken as now; set both by NTP"
+    );
+    (off_ms > CLOCK_MAX_MS).then_some(Finding { code: "clock_suspect", fatal: false, text })
 }
 
 /// The settings that capture depends on, from the row that `server` reads.

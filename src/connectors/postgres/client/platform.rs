@@ -18,7 +18,7 @@ use super::{Session, quoted};
 use crate::connectors::contract::{
     CollectionNo, Connector, Exclusive, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };
-use crate::event::{Key, Position, Schema};
+use crate::event::{Key, Position, Schema, Seq};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -89,6 +89,10 @@ impl Connector for Postgres {
             findings.extend(check::slot(&session, &self.config.slot_of(&scope.dataset)).await?);
         }
         Ok(findings)
+    }
+
+    fn tells_forms(&self) -> bool {
+        true
     }
 
     async fn schema(&self, place: &Place) -> Result<Option<Schema>> {
@@ -194,5 +198,10 @@ impl LogPlatform for PostgresLog {
 
     async fn rows(&self) -> Result<Box<dyn Rows>> {
         Ok(Box::new(Sink::open(&self.config, self.tables.clone()).await?))
+    }
+
+    async fn ledger_tops(&self, collection: CollectionNo, limit: usize) -> Result<Vec<(Key, Seq)>> {
+        let session = Session::open(&self.config).await?;
+        ledger::tops(&session, &self.tables.ledger_schema, &self.tables.get(collection)?.ledger_name, limit).await
     }
 }

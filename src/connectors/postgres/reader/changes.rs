@@ -3,6 +3,7 @@
 
 use super::super::client::catalog::Table;
 use super::super::rows::ledger;
+use super::super::rows::norm::KEY_TOO_LONG;
 use super::super::values::Native;
 use super::super::wire::cursor::Malformed;
 use super::super::wire::pgoutput::{Column, Message, Oid, Old, Relation, Tuple};
@@ -66,6 +67,8 @@ pub(crate) struct Translator {
     pub(super) is_binary: bool,
     /// The form of each collection's table at this place, once the log has described it.
     pub(super) forms: HashMap<CollectionNo, Arc<Table>>,
+    /// Descriptions whose tables have had no row since.
+    described: HashMap<Oid, Relation>,
     relations: HashMap<Oid, Bound>,
 }
 
@@ -74,7 +77,14 @@ impl Translator {
     #[must_use]
     pub(crate) fn new(tables: Arc<Tables>, types: HashMap<Oid, Native>) -> Self {
         let is_binary = tables.list.iter().all(|c| c.table.has_binary());
-        Translator { tables, types, is_binary, forms: HashMap::new(), relations: HashMap::new() }
+        Translator {
+            tables,
+            types,
+            is_binary,
+            forms: HashMap::new(),
+            described: HashMap::new(),
+            relations: HashMap::new(),
+        }
     }
 
     /// Whether values are asked for in binary form: only if all of them are understood so.
@@ -83,8 +93,29 @@ impl Translator {
         self.is_binary
     }
 
-    /// Takes notice of a table; returns the collection's form if rows are of another one from here on.
-    pub(crate) fn relation(&mut self, relation: &Relation) -> Result<Option<(CollectionNo, Told)>> {
+    /// Takes notice of a description. It counts from the first row of its table on: one that stands in a
+    /// part that was rolled back has none, and the log describes the table anew.
+    pub(crate) fn described(&mut self, relation: Relation) {
+        self.described.insert(relation.oid, relation);
+    }
+
+    /// What a message's tables are from here on; returns the forms that rows are of now and were not.
+    pub(crate) fn settle(&mut self, message: &Message) -> Result<Vec<(CollectionNo, Told)>> {
+        let oids = match message {
+            Message::Insert(oid, ..) | Message::Update(oid, ..) | Message::Delete(oid, ..) => std::slice::from_ref(oid),
+            Message::Truncate(oids) => oids,
+            _ => return Ok(Vec::new()),
+        };
+        let mut told = Vec::new();
+        for oid in oids {
+            if let Some(relation) = self.described.remove(oid) {
+                told.extend(self.relation(&relation)?);
+            }
+        }
+        Ok(told)
+    }
+
+    fn relation(&mut self, relation: &Relation) -> Result<Option<(CollectionNo, Told)>> {
         let is = |name: &str| relation.namespace == self.tables.ledger_schema && relation.name == name;
         let found = self.tables.list.iter().position(|c| {
             let t = &c.table;
@@ -289,7 +320,8 @@ fn value(native: &Native, column: Column) -> Result<Value, Malformed> {
 
 fn unreadable(table: &str, cause: Malformed) -> Error {
     let text = format!("the log holds a row that cannot be carried over exactly: {}", cause.0);
-    Error::new(Code::SchemaUnsupported, text).at("table", table)
+    let code = if cause.0 == KEY_TOO_LONG { Code::KeyTooLong } else { Code::SchemaUnsupported };
+    Error::new(code, text).at("table", table)
 }
 
 /// The refusal of read-7, with the statement that repairs it.

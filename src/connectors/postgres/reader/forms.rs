@@ -34,17 +34,18 @@ impl Translator {
         let opened = self.tables.get(no)?.table.clone();
         let met = self.forms.get(&no).cloned();
         let table = met.clone().unwrap_or_else(|| opened.clone());
-        if is_of(&table, relation) && (met.is_some() || opened.schema.fields.len() == opened.columns.len()) {
+        let is_whole = !opened.lacks && opened.schema.fields.len() == opened.columns.len();
+        if is_of(&table, relation) && (met.is_some() || is_whole) {
             self.forms.insert(no, table);
             return Ok(None);
         }
-        let form = Arc::new(self.described(&opened, relation)?);
+        let form = Arc::new(self.read(&opened, relation)?);
         let told = Told { schema: form.schema.clone(), before: met.map(|table| table.schema.clone()) };
         self.forms.insert(no, form);
         Ok(Some(told))
     }
 
-    fn described(&self, opened: &Table, relation: &Relation) -> Result<Table> {
+    fn read(&self, opened: &Table, relation: &Relation) -> Result<Table> {
         let columns = relation.columns.iter().map(|c| self.column(c)).collect::<Result<Vec<_>>>()?;
         let key: Vec<Arc<str>> = opened.schema.key_fields().map(|f| f.name.clone()).collect();
         let mut here: Vec<&str> = relation.columns.iter().filter(|c| c.key).map(|c| &*c.name).collect();

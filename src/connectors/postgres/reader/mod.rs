@@ -12,13 +12,14 @@ use super::wire::cursor::Malformed;
 use super::wire::pgoutput::{self, Commit, Message, Xid};
 use super::wire::pump::{EPOCH_S, Frame, Pump};
 use super::wire::spool::{Replay, Spool};
-use crate::connectors::contract::{BatchLimit, Form, ReadBatch, Reader, Transaction};
+use crate::connectors::contract::{BatchLimit, Change, Form, ReadBatch, Reader, Transaction};
 use crate::event::Position;
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use changes::Translator;
 use forms::Told;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,6 +51,8 @@ struct Playing {
     commit: Commit,
     streamed: bool,
     ordinal: u64,
+    /// Whether a row of the ledger was met: it says which of the rows behind it a sink wrote.
+    tagged: bool,
 }
 
 /// Transactions that are not committed yet.
@@ -134,7 +137,7 @@ impl LogReader {
 
     fn begin(&mut self, spool: Option<Spool>, commit: Commit, streamed: bool) -> Result<()> {
         let spool = spool.ok_or_else(|| malformed(Malformed("a commit of a transaction that never began")))?;
-        self.playing = Some(Playing { replay: spool.finish()?, commit, streamed, ordinal: 0 });
+        self.playing = Some(Playing { replay: spool.finish()?, commit, streamed, ordinal: 0, tagged: false });
         Ok(())
     }
 
@@ -153,7 +156,9 @@ impl LogReader {
             Transaction { commit: commit.end, time_ms, first: playing.ordinal, changes: Vec::new(), forms: Vec::new() };
         let at = |e: Error| e.at("position", write_lsn(commit.end));
         loop {
-            if *rows >= limit.rows_max || *bytes >= limit.bytes_max {
+            // Read-1, read-3: the ledger's rows and what they stand for are folded together, so what a sink
+            // wrote is never told in parts; sinks write in batches, so it is bounded.
+            if !playing.tagged && (*rows >= limit.rows_max || *bytes >= limit.bytes_max) {
                 if out.first < playing.ordinal {
                     self.through = Position::new(commit.end, playing.ordinal - 1);
                 }
@@ -163,23 +168,24 @@ impl LogReader {
             }
             let Some(payload) = playing.replay.next().map_err(at)? else { break };
             let message = pgoutput::decode(&payload, playing.streamed).map_err(malformed).map_err(at)?;
-            if let Message::Relation(relation) = &message
-                && let Some((collection, told)) = self.translator.relation(relation).map_err(at)?
-            {
-                let Told { schema, before } = told;
+            if let Message::Relation(relation) = message {
+                self.translator.described(relation);
+                continue;
+            }
+            for (collection, Told { schema, before }) in self.translator.settle(&message).map_err(at)? {
                 out.forms.push(Form { from: out.changes.len(), collection, schema, before });
             }
             let before = out.changes.len();
             self.translator.changes(&message, &mut out.changes).map_err(at)?;
-            for _ in before..out.changes.len() {
-                // Ordinals count every change, so that they are the same whenever it is read again.
-                let old = Position::new(commit.end, playing.ordinal) <= self.from;
-                playing.ordinal += 1;
-                if old {
-                    out.changes.remove(before);
-                    out.first = playing.ordinal;
-                }
+            // Ordinals count every change, so that they are the same whenever it is read again.
+            let added = out.changes.len() - before;
+            let old = old(self.from, commit.end, playing.ordinal, added);
+            if old > 0 {
+                out.changes.drain(before..before + old);
+                out.first = playing.ordinal + old as u64;
             }
+            playing.ordinal += added as u64;
+            playing.tagged |= matches!(out.changes.last(), Some(Change::Ledger { .. }));
             if out.changes.len() > before {
                 *rows += out.changes.len() - before;
                 *bytes += payload.len();
@@ -188,6 +194,16 @@ impl LogReader {
         self.through = self.through.max(Position::end_of(commit.end));
         push(out, batch);
         Ok(false)
+    }
+}
+
+/// How many of `count` changes from `ordinal` on are not behind `from`.
+fn old(from: Position, commit: u64, ordinal: u64, count: usize) -> usize {
+    match commit.cmp(&from.commit) {
+        Ordering::Less => count,
+        Ordering::Greater => 0,
+        Ordering::Equal if ordinal > from.ordinal => 0,
+        Ordering::Equal => usize::try_from((from.ordinal - ordinal).saturating_add(1)).unwrap_or(count).min(count),
     }
 }
 

@@ -4,7 +4,7 @@
 use super::super::client::{Session, quoted};
 use super::super::failure;
 use super::super::values::Native;
-use crate::event::{ActorId, Dot, Fp, Hlc, Key, LedgerEntry, SchemaId, Value, Vv};
+use crate::event::{ActorId, Dot, Fp, Hlc, Key, LedgerEntry, SchemaId, Seq, Value, Vv};
 use crate::runtime::error::Result;
 use bytes::Bytes;
 
@@ -60,6 +60,19 @@ pub(crate) async fn prepare(session: &Session, schema: &str) -> Result<()> {
         session.batch_execute("ROLLBACK").await.map_err(failure::of)?;
     }
     made.map_err(failure::of)
+}
+
+/// The keys of a collection with the highest numbers.
+pub(crate) async fn tops(session: &Session, schema: &str, name: &str, limit: usize) -> Result<Vec<(Key, Seq)>> {
+    let text =
+        format!("SELECT key, seq FROM {}.ledger WHERE collection = $1 ORDER BY seq DESC LIMIT $2", quoted(schema));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = session.query(&text, &[&name, &limit]).await.map_err(failure::of)?;
+    let one = |row: &tokio_postgres::Row| {
+        let (key, seq): (Vec<u8>, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((Key(key.into()), seq.cast_unsigned()))
+    };
+    rows.iter().map(one).collect::<Result<_, tokio_postgres::Error>>().map_err(failure::of)
 }
 
 /// The name of a collection in the ledger: datasets share the tables.

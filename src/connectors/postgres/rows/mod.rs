@@ -249,10 +249,12 @@ impl Rows for Sink {
         let sent_keys = sent(&collection, &values);
         let parameters: Vec<Parameter<'_>> = sent_keys.iter().map(|s| s as Parameter<'_>).collect();
         let of_ledger: [Parameter<'_>; 2] = [&name, &bytes];
-        // Ledger rows first (sink-2).
-        let (ledger, rows) = futures_util::future::try_join(
+        // Ledger rows first (sink-2). The place is asked after the locks: whatever they show was committed
+        // before it.
+        let (ledger, rows, position) = futures_util::future::try_join3(
             transaction.query(&statements.ledger_lock, &of_ledger),
             transaction.query(&statements.lock, &parameters),
+            transaction.query_one(&statements.position, &[]),
         )
         .await
         .map_err(failure::of)?;
@@ -272,8 +274,7 @@ impl Rows for Sink {
             let answer = transaction.query(&statements.exist, &parameters).await.map_err(failure::of)?;
             busy.extend(numbers(&answer)?.iter().filter_map(|i| no_row.0.get(*i).copied()));
         }
-        // Asked after the locks: whatever they show was committed before this place.
-        let position: String = transaction.query_one(&statements.position, &[]).await.map_err(failure::of)?.get(0);
+        let position: String = position.try_get(0).map_err(failure::of)?;
         let position = Position::end_of(read_lsn(&position)?);
         let places = rows.iter().map(|row| Ok((number(row)?, place(row)?))).collect::<Result<_>>()?;
         let (mut ledger, rows) = (read_ledger(&ledger)?, read_rows(&collection, &rows)?);

@@ -10,6 +10,9 @@ use crate::event::json::{Twice, canonical};
 use crate::event::{Key, Row, Text, Value};
 use crate::runtime::error::Code;
 
+/// Why a row has no key.
+pub(crate) const KEY_TOO_LONG: &str = "a key is longer than a key may be (4096 bytes)";
+
 impl Table {
     /// The row as it will be read back.
     pub(crate) fn norm(&self, row: &Row) -> Result<Row, String> {
@@ -23,7 +26,7 @@ impl Table {
     /// The key of a row.
     pub(crate) fn key_of(&self, row: &Row) -> Result<Key, Malformed> {
         Key::of_row(row, &self.schema).map_err(|e| match e.code {
-            Code::KeyTooLong => Malformed("a key is longer than a key may be (4096 bytes)"),
+            Code::KeyTooLong => Malformed(KEY_TOO_LONG),
             _ => Malformed("a key field is null, or of a type that has no key form"),
         })
     }
@@ -114,7 +117,10 @@ fn fits(decimal: &Decimal, modifier: i32) -> Result<(), &'static str> {
         return if modifier < 4 || *decimal == Decimal::NaN { Ok(()) } else { Err("the number is infinite") };
     };
     let (digits, scale) = number.as_bigint_and_scale();
-    let length = i64::try_from(digits.magnitude().to_string().len()).unwrap_or(i64::MAX);
+    let length = match u64::try_from(digits.magnitude()) {
+        Ok(short) => short.checked_ilog10().map_or(1, |log| i64::from(log) + 1),
+        Err(_) => i64::try_from(digits.magnitude().to_string().len()).unwrap_or(i64::MAX),
+    };
     let (precision, places) = if modifier < 4 {
         (131_072 + 16_383, 16_383)
     } else {

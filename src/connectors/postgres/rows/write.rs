@@ -15,6 +15,7 @@ use crate::connectors::contract::{Act, Locked, Planned, Seen, Written};
 use crate::event::{Canonical, Fp, Key, Position, Row, SchemaId, Value};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
+use futures_util::future::{join, try_join4};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio_postgres::types::ToSql;
@@ -120,8 +121,10 @@ impl Locked for Batch<'_> {
                 Act::Skip | Act::Defer | Act::Dirty | Act::Observe => {}
             }
         }
-        self.begin().await?;
-        if !work.ledger.is_empty() && !self.at_once(&work).await? {
+        // Together on their way; the server takes them one after the other.
+        let (begun, attempt) = join(self.begin(), self.attempt(&work)).await;
+        begun?;
+        if !self.at_once(&work, attempt).await? {
             for (planned, answer) in plan.iter().zip(&mut answers) {
                 if matches!(planned.act, Act::Write | Act::Adopt) && *answer == Written::Done {
                     *answer = self.alone(planned).await?;
@@ -151,9 +154,8 @@ impl Batch<'_> {
         self.transaction.batch_execute(&statement).await.map_err(failure::of)
     }
 
-    /// The whole batch; false if it was undone.
-    async fn at_once(&self, work: &Work<'_>) -> Result<bool> {
-        let attempt = self.attempt(work).await;
+    /// The whole batch, once tried; false if it was undone.
+    async fn at_once(&self, work: &Work<'_>, attempt: Attempt) -> Result<bool> {
         if self.settled(attempt, "batch")? == Written::Done {
             return Ok(true);
         }
@@ -185,14 +187,20 @@ impl Batch<'_> {
 
     /// Ledger first, then deletions, updates, insertions (sink-6).
     async fn attempt(&self, work: &Work<'_>) -> Attempt {
-        if self.write_ledger(&work.ledger).await? != count(&work.ledger) {
-            return Ok(Fit::Moved);
+        if work.ledger.is_empty() {
+            return Ok(Fit::Exact);
         }
         let s = &self.statements;
-        if self.remove_rows(&work.delete).await? != count(&work.delete)
-            || self.write_rows(&s.update, &work.update, true).await? != count(&work.update)
-            || self.write_rows(&s.insert, &work.insert, false).await? != count(&work.insert)
-        {
+        // On their way together; what does not fit undoes them all.
+        let (ledger, deleted, updated, inserted) = try_join4(
+            self.write_ledger(&work.ledger),
+            self.remove_rows(&work.delete),
+            self.write_rows(&s.update, &work.update, true),
+            self.write_rows(&s.insert, &work.insert, false),
+        )
+        .await?;
+        let wanted = [&work.ledger, &work.delete, &work.update, &work.insert].map(|planned| count(planned));
+        if [ledger, deleted, updated, inserted] != wanted {
             return Ok(Fit::Moved);
         }
         if !s.check {

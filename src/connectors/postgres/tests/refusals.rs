@@ -228,6 +228,99 @@ async fn a_schema_the_table_cannot_hold_is_refused() {
     is(&refused(db.connector().open(&scope).await), Code::SchemaUnsupported, "is of type text");
 }
 
+/// What a reader says of everything up to an error, and the error.
+async fn until_error(reader: &mut dyn Reader) -> (usize, crate::runtime::error::Error) {
+    let mut seen = 0;
+    let reading = async {
+        loop {
+            match reader.next(BatchLimit::default()).await {
+                Ok(batch) => seen += batch.transactions.len(),
+                Err(error) => break error,
+            }
+        }
+    };
+    let error = tokio::time::timeout(LONG, reading).await.expect("it was carried over in silence");
+    (seen, error)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_over_4_kib_stops_the_reader_at_its_place_and_loses_nothing_before_it() {
+    let db = Db::new("CREATE TABLE item (id text PRIMARY KEY, v text)").await;
+    let (_, mut reader) = db.reading(&["item"]).await;
+    db.run("INSERT INTO item VALUES (repeat('y', 4093), 'just fits')").await;
+    db.run("INSERT INTO item VALUES (repeat('x', 4097), 'long')").await;
+    let (seen, error) = until_error(&mut *reader).await;
+    assert_eq!(seen, 1);
+    is(&error, Code::KeyTooLong, "position");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_over_a_columns_limit_is_refused_alone() {
+    let db = Db::new("CREATE TABLE item (id int PRIMARY KEY, v varchar(3), n numeric(4, 2), s smallint)").await;
+    let platform = db.open(&["item"]).await;
+    let schema = db.schema("item").await;
+    let mut rows = platform.rows().await.unwrap();
+    let whole =
+        |v: &str, n: &str, s| vec![Value::Int(1), Value::text(v), Value::Decimal(n.parse().unwrap()), Value::Int(s)];
+    for (row, words) in [
+        (whole("four", "1", 1), "too long"),
+        (whole("abc", "123.4", 1), "\"n\" (numeric)"),
+        (whole("abc", "1.234", 1), "\"n\" (numeric)"),
+        (whole("abc", "1", 40_000), "too large"),
+    ] {
+        let error = refused(rows.norm(0, &super::sink::version(&schema, 1, &row, false)));
+        is(&error, Code::ValueRefused, words);
+        assert_eq!(error.remedy(), crate::runtime::error::Remedy::Park);
+    }
+    let fits = super::sink::version(&schema, 1, &whole("abc", "12.34", 4), false);
+    assert_eq!(super::sink::apply(&mut *rows, vec![fits], Act::Write).await, [Written::Done]);
+}
+
+/// value-3
+#[test]
+fn a_clock_ten_minutes_off_is_a_finding_either_way() {
+    let now = 1_700_000_000_000;
+    let told = |server| super::super::client::check::clock(server, now).map(|f| (f.code, f.fatal, f.text));
+    let (code, fatal, text) = told(now + 600_000).unwrap();
+    assert!(code == "clock_suspect" && !fatal && text.contains("600000 ms ahead of") && text.contains("NTP"), "{text}");
+    assert!(told(now - 600_000).unwrap().2.contains("600000 ms behind"));
+    assert_eq!(told(now + 900), None);
+}
+
+/// read-3
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_without_room_stops_the_reader_and_the_transaction_is_read_whole_later() {
+    let db = Db::new(TABLE).await;
+    let mut settings = db.settings.clone();
+    settings["spool-bytes"] = 10_000.into();
+    settings["spool-dir"] = "/proc/driftless-has-no-room".into();
+    let open = async |settings| {
+        let connector = platform::open(settings, "here").unwrap();
+        log(connector.open(&db.scope(&["item"])).await.unwrap())
+    };
+    let full = open(settings.clone()).await;
+    let from = full.position().await.unwrap();
+    let mut reader = full.reader(from).await.unwrap();
+    db.run("INSERT INTO item VALUES (0, 'before')").await;
+    db.run("INSERT INTO item SELECT i, repeat('x', 100) FROM generate_series(1, 500) i").await;
+    let (seen, error) = until_error(&mut *reader).await;
+    assert_eq!(seen, 1, "what was whole came first");
+    is(&error, Code::DiskFull, "make room, or set spool-dir");
+    drop(reader);
+    settings["spool-dir"] = std::env::temp_dir().display().to_string().into();
+    let again = open(settings).await;
+    let opening = async {
+        loop {
+            match again.reader(from).await {
+                Ok(reader) => return reader,
+                Err(error) => assert_eq!(error.code, Code::StoreBusy, "{error:?}"),
+            }
+        }
+    };
+    let mut reader = tokio::time::timeout(LONG, opening).await.unwrap();
+    assert_eq!(read(&mut *reader, 501).await.len(), 501);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn remove_takes_away_what_was_made_and_nothing_else() {
     let db = Db::new("CREATE TABLE item (id int PRIMARY KEY, v text); INSERT INTO item VALUES (1, 'a')").await;

@@ -58,6 +58,25 @@ fn item(id: i64, v: &str) -> Vec<Value> {
 
 const TABLE: &str = "CREATE TABLE item (id int PRIMARY KEY, v text)";
 
+/// read-1, read-3: the reader knows the sink's rows by the ledger's beside them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sink_wrote_is_told_whole_however_small_the_readers_limit() {
+    let db = Db::new(TABLE).await;
+    let (platform, mut reader) = db.reading(&["item"]).await;
+    let schema = db.schema("item").await;
+    let mut rows = platform.rows().await.unwrap();
+    let versions = (1..=20i64).map(|id| version(&schema, id.cast_unsigned(), &item(id, "a"), false)).collect();
+    assert_eq!(apply(&mut *rows, versions, Act::Write).await, vec![Written::Done; 20]);
+    db.run("INSERT INTO item SELECT g, 'b' FROM generate_series(21, 40) g").await;
+    let small = BatchLimit { rows_max: 5, bytes_max: 1 << 20 };
+    let mut parts = Vec::new();
+    while parts.iter().map(|t: &Transaction| t.changes.len()).sum::<usize>() < 60 {
+        parts.extend(reader.next(small).await.unwrap().transactions);
+    }
+    let sizes: Vec<(u64, usize)> = parts.iter().map(|t| (t.first, t.changes.len())).collect();
+    assert_eq!(sizes, [(0, 40), (0, 5), (5, 5), (10, 5), (15, 5)]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_and_ledger_change_together_and_the_reader_sees_both_in_one_transaction() {
     let db = Db::new(TABLE).await;

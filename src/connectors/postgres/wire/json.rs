@@ -10,6 +10,9 @@ pub(crate) fn jsonb(text: &str) -> Result<String, &'static str> {
 
 /// A number as the server's `numeric` prints it: the digits given, without exponent.
 fn plain(number: &str) -> Result<String, &'static str> {
+    if number.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(number.to_owned());
+    }
     let bad = "a JSON number is no number";
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let exponent: i64 = exponent.parse().map_err(|_| bad)?;

@@ -49,6 +49,10 @@ fn load_layout(conn: &Connection, dataset: &Dataset, id: i64) -> Result<Option<L
     };
     let names: Vec<String> = serde_json::from_str(&columns)
         .map_err(|e| Error::new(Code::StoreCorrupt, "a layout in _driftless_layouts cannot be read").caused_by(e))?;
+    if id > placed.installed.layout {
+        let text = "columns were added to the table: the reader begins anew to read them";
+        return Err(Error::new(Code::StoreBusy, text).at("table", &placed.table.name));
+    }
     let slots = placed.table.columns.iter().map(|c| names.iter().position(|n| *n == c.name)).collect();
     Ok(Some(Layout { no: placed.no, slots }))
 }

@@ -1,11 +1,20 @@
 //! A ledger row's columns: `seq, vv, fp, ts, tomb, schema`. The vector is packed: per entry the
 //! actor and the counter, seven bits a byte.
 
-use crate::event::{ActorId, Dot, Fp, Hlc, LedgerEntry, SchemaId, Vv};
-use rusqlite::Row;
+use crate::event::{ActorId, Dot, Fp, Hlc, Key, LedgerEntry, SchemaId, Seq, Vv};
+use rusqlite::{Connection, Row};
 
 /// The columns in their order, everywhere.
 pub(crate) const COLUMNS: &str = "seq, vv, fp, ts, tomb, schema";
+
+/// The keys of a collection with the highest numbers.
+pub(crate) fn tops(conn: &Connection, collection: i64, limit: usize) -> rusqlite::Result<Vec<(Key, Seq)>> {
+    let sql = "SELECT key, seq FROM _driftless_ledger WHERE collection = ?1 ORDER BY seq DESC LIMIT ?2";
+    let mut statement = conn.prepare(sql)?;
+    let one = |row: &Row<'_>| Ok((Key(row.get::<_, Vec<u8>>(0)?.into()), row.get::<_, i64>(1)?.cast_unsigned()));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    statement.query_map((collection, limit), one)?.collect()
+}
 
 /// Packs a vector.
 pub(crate) fn pack(vv: &Vv) -> Vec<u8> {
