@@ -160,7 +160,7 @@ fn run_refuses_what_does_not_exist_yet_and_says_on_which_line() {
     let text = format!(
         "{TWO}datasets:\n  - name: d\n    source: a\n    destinations: [b]\n    sync-mode: scheduled\n    \
          conflict-resolution: merge\n    schedule: '@daily'\n    direction: one-way\n    collections:\n      \
-         - {{name: c, columns: [x], masks: {{y: hash}}, row-filter: z = 1}}\n    bootstrap: ask\n"
+         - {{name: c, columns: [x], masks: {{y: hash}}, row-filter: z = 1}}\n"
     );
     let refused = readiness::check(&load(&text).unwrap()).unwrap_err();
     let lines: Vec<String> = refused.0.iter().map(|p| format!("{} {}", p.at.line, p.text)).collect();
@@ -169,7 +169,6 @@ fn run_refuses_what_does_not_exist_yet_and_says_on_which_line() {
         [
             "8 the mode `scheduled` does not exist in this version yet; use `real-time`",
             "9 the policy `merge` does not exist in this version yet; use `last-write-wins`",
-            "13 `bootstrap: ask` does not exist in this version yet; use `source-wins` or `latest-wins`",
         ]
     );
     for (word, key) in [("manual", "sync-mode"), ("custom", "conflict-resolution")] {
