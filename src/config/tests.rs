@@ -246,7 +246,7 @@ fn each_mistake_is_told_with_line_path_and_what_is_expected() {
         (in_collection("      row-filter: x ="), "c.yaml:10: dataset.collections[0].row-filter: expected a text in quotes, a number, true or false at the end"),
         (in_collection("      key: x\n      fields: [{name: x, type: int}]\n      row-filter: y = 1"), "dataset.collections[0].row-filter: row-filter: there is no field `y`"),
         (in_collection("      key: x\n      fields: [{name: x, type: int}, {name: y, type: int}]\n      masks: {y: hash}"), "dataset.collections[0].masks: `y` cannot be masked by a hash"),
-        (in_collection("      key: x\n      fields: [{name: x, type: int}]\n      views: {b: {columns: [z]}}"), "dataset.collections[0].columns: `x` belongs to the key"),
+        (in_collection("      key: x\n      views: {b: {columns: [z]}}"), "dataset.collections[0].columns: `x` belongs to the key"),
         (in_collection("      views: {x: {columns: [z]}}"), "dataset.collections[0].views.x: no platform of this dataset"),
         (in_collection("      views: {a: {row-filter: z = 1}}"), "dataset.collections: `a` is the source and shows whole rows"),
         ("platforms:\n  a: {type: sqlite, access: write}\n  b: {type: sqlite}\ndataset: {name: d, source: a, destinations: [b]}".into(),
