@@ -11,12 +11,14 @@ use crate::apply::Sink;
 use crate::apply::exclusive::ExclusiveSink;
 use crate::capture::copy::Copy;
 use crate::capture::{Capture, Owned};
-use crate::connectors::contract::{BatchLimit, ExclusiveWriter, LogPlatform};
+use crate::connectors::contract::{BatchLimit, ExclusiveWriter, LogPlatform, ReadBatch, Reader};
+use crate::fused::{Direct, Fused};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::settle::Resolver;
 use crate::topic::Membership;
 use crate::topic::owner::Folded;
+use futures_util::future::select_all;
 use futures_util::{FutureExt, select_biased};
 use std::convert::Infallible;
 use std::future::Future;
@@ -71,6 +73,43 @@ async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit) ->
                 }
             }
             batch = reader.next(limit).fuse() => owned.publish(&batch?).await?,
+            () = ready_if(copying).fuse() => {}
+        }
+    }
+}
+
+/// LOG platform → D, where it is the only one that writes (resolve-9): changes are read, settled and appended
+/// by one owner; positions follow as in `capture`. Behind it the heads go to S.
+pub async fn fused(fused: &Fused, limit: BatchLimit) -> Result<Infallible> {
+    let (mut owned, behind) = fused.take_over().await?;
+    let projected = select_all(behind.into_iter().map(|behind| behind.run().boxed()));
+    let Err(error) = select_biased! {
+        ended = settle_on(fused, &mut owned, limit).fuse() => ended,
+        (ended, ..) = projected.fuse() => ended,
+    };
+    Err(owned.unless_fenced(error).await)
+}
+
+async fn settle_on(fused: &Fused, owned: &mut Direct<'_>, limit: BatchLimit) -> Result<Infallible> {
+    let mut reader = fused.reader.platform.reader(owned.start().await?).await?;
+    let mut copy = Copy::begin(owned).await?;
+    loop {
+        let full = owned.is_full();
+        if let Some(chunk) = copy.as_mut().filter(|chunk| !full && !chunk.waits(owned))
+            && chunk.proceed(owned, limit).await?
+        {
+            copy = Copy::begin(owned).await?;
+        }
+        let (due, full) = (owned.due_ms(), owned.is_full());
+        let copying = !full && copy.as_ref().is_some_and(|chunk| !chunk.waits(owned));
+        select_biased! {
+            () = owned.acked().fuse() => owned.confirm().await?,
+            () = fused.reader.clock.sleep_until(due).fuse() => {
+                if let Some(durable) = owned.tend().await? {
+                    reader.release(durable).await?;
+                }
+            }
+            batch = changes_unless(full, &mut *reader, limit).fuse() => owned.publish(batch?).await?,
             () = ready_if(copying).fuse() => {}
         }
     }
@@ -167,6 +206,11 @@ async fn next_unless(
     limit: usize,
 ) -> Result<Vec<(crate::topic::Delivered<crate::topic::Typed>, bool)>> {
     if full { std::future::pending().await } else { dataset.next(limit).await }
+}
+
+/// The next changes of a source, unless so much is on its way that nothing more may be taken in.
+async fn changes_unless(full: bool, reader: &mut dyn Reader, limit: BatchLimit) -> Result<ReadBatch> {
+    if full { std::future::pending().await } else { reader.next(limit).await }
 }
 
 /// Ready at once, or never.

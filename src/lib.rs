@@ -10,10 +10,14 @@ pub mod event;
 
 pub mod topic;
 
+pub mod state;
+
 pub mod capture;
 
 pub mod resolve;
 pub mod settle;
+
+pub mod fused;
 
 pub mod ledger;
 

@@ -27,7 +27,7 @@ const fn layer(level: u8, module: &'static str, may: &'static [&'static str]) ->
 }
 
 /// What the pure modules may know: data, the ledger's functions, the error type.
-const DECIDES: &[&str] = &["event", "ledger", "runtime::error", "topic::claim", "guard"];
+const DECIDES: &[&str] = &["event", "ledger", "runtime::error", "topic::claim", "state::view", "guard"];
 /// What the stages may know: everything below them, no sibling, no resolver, no connector.
 const STAGE: &[&str] = &["runtime", "guard", "event", "ledger", "govern", "topic", "state", "connectors::contract"];
 /// What joins the stages.
@@ -44,6 +44,7 @@ const PATH: &[&str] = &[
     "apply",
     "agent",
     "settle",
+    "fused",
     "guard",
     "flow",
     "partition",
@@ -63,12 +64,25 @@ const OUTSIDE: &[&str] = &[
     "apply",
     "agent",
     "settle",
+    "fused",
     "guard",
     "flow",
     "partition",
     "control",
     "config",
     "node",
+];
+
+/// What a reader makes of a transaction, and of a truncate in it: pure.
+const FOLD: &[&str] = &[
+    "event",
+    "ledger",
+    "runtime::error",
+    "connectors::contract",
+    "state::view",
+    "guard",
+    "capture::fold",
+    "capture::truncate",
 ];
 
 pub(crate) const LAYERS: &[Layer] = &[
@@ -78,21 +92,32 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(2, "ledger", DECIDES),
     layer(2, "govern", &["event", "runtime::error"]),
     layer(2, "topic::claim", DECIDES),
-    layer(2, "capture::fold", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
+    layer(2, "state::view", &["event"]),
+    layer(2, "capture::fold", FOLD),
+    layer(2, "capture::truncate", FOLD),
     layer(2, "apply::decide", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "agent::step", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "topic", &["runtime", "guard", "event"]),
     layer(3, "state", &["runtime", "event", "topic"]),
     layer(4, "connectors", &["runtime", "event"]),
-    layer(4, "connectors::contract", &["runtime", "event", "ledger", "state"]),
+    layer(
+        4,
+        "connectors::contract",
+        &["runtime", "event", "ledger", "state", "connectors::abilities", "connectors::told"],
+    ),
     layer(4, "connectors::conformance", &["runtime", "event", "ledger", "connectors::contract"]),
     layer(4, "connectors::*", &["runtime", "event", "connectors::contract"]),
     layer(4, "wrap", &["runtime", "event", "connectors::contract"]),
     layer(5, "capture", STAGE),
     layer(5, "apply", STAGE),
     layer(5, "agent", STAGE),
-    layer(5, "settle", &["runtime", "guard", "event", "resolve", "topic"]),
+    layer(5, "settle", &["runtime", "guard", "event", "resolve", "topic", "state"]),
+    layer(
+        5,
+        "fused",
+        &["runtime", "guard", "event", "resolve", "topic", "connectors::contract", "capture", "settle", "state"],
+    ),
     layer(6, "flow", PATH),
     layer(6, "partition", PATH),
     layer(7, "control", OUTSIDE),
@@ -108,10 +133,12 @@ pub(crate) const PURE: &[&str] = &[
     "ledger",
     "govern",
     "topic::claim",
+    "state::view",
     "capture::fold",
     "apply::decide",
     "apply::dirty",
     "agent::step",
+    "fused::lane",
 ];
 
 /// A crate that may be used in some places only (prefixes of paths).

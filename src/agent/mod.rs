@@ -5,6 +5,7 @@
 
 pub mod breaker;
 mod displaced;
+mod held;
 mod letters;
 pub mod round;
 mod schemas;
@@ -20,11 +21,13 @@ use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
+use crate::state::{Keys, Memory, Noted, Plain, State};
 use crate::topic::lineages::Lineages;
-use crate::topic::message::{Newest, message};
+use crate::topic::message::{LEDGER, message, removal};
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
 use breaker::Breaker;
+use held::{Held, Ledger, Restored};
 use schemas::Schemas;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -61,6 +64,8 @@ pub struct Agent {
     pub replay: bool,
     /// Who may write here (who-2).
     pub part: Part,
+    /// Where what is known of keys is kept.
+    pub memory: Memory,
     /// How long a refused version stays parked before it becomes a dead letter, in milliseconds.
     pub dead_after_ms: u64,
     /// What people ask of it.
@@ -70,6 +75,9 @@ pub struct Agent {
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
+
+/// Keys looked at together when all are.
+const PAGE: usize = 4_096;
 
 /// What a platform does in its dataset (who-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,24 +101,16 @@ pub struct Timing {
     pub margin_ms: u64,
 }
 
-/// A key's ledger entry and where its newest revision stands.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    entry: LedgerEntry,
-    rev: u64,
-    /// The newest revision is carried by a proposal in C, not by a record in L.
-    in_changes: bool,
-}
-
 /// An owned partition of a store.
 pub struct Owned<'a> {
     agent: &'a Agent,
     stamp: Stamp,
     changes: Writer,
     ledger: Writer,
-    newest: Newest,
     schemas: Schemas,
-    held: HashMap<Key, Held>,
+    held: Ledger,
+    /// What removes superseded records from L, once the newer ones are known to count (claim-6).
+    superseded: Vec<Message<Typed>>,
     ctr: Ctr,
     rev: u64,
     /// D is read up to here.
@@ -123,24 +123,13 @@ pub struct Owned<'a> {
     /// Intents whose one answer said "did not take effect".
     definite: HashSet<u64>,
     /// When a key was last seen present, in the store's milliseconds (value-3).
-    present: HashMap<Key, u64>,
+    present: State<u64>,
     breaker: Breaker,
     marked: (Link, u64),
     marked_ms: u64,
     scanned_ms: Option<u64>,
     /// The platform's content was never scanned to its end: what is found is a first copy (who-4).
     first_copy: bool,
-}
-
-/// What L and C say.
-#[derive(Default)]
-struct Restored {
-    held: HashMap<Key, Held>,
-    newest: Newest,
-    mark: Option<AgentMark>,
-    canon: Link,
-    ctr: Ctr,
-    rev: u64,
 }
 
 impl Agent {
@@ -162,7 +151,7 @@ impl Agent {
 
     async fn try_take_over(&self, session: &Arc<dyn Session<Typed>>, owner: u128) -> Result<Option<Owned<'_>>> {
         let role = Role::Writer(self.me.platform());
-        let mut restored = Restored::default();
+        let mut restored = Restored::new(&self.memory);
         let mut folded = Folded::open(&*self.log, &self.ledger, 0, Validity::default()).await?;
         let bid = Bid { at: &self.ledger, role, owner, epoch: None };
         let stamp = claim(&*self.log, session, &mut folded, &bid, |d| restored.take_ledger(d)).await?;
@@ -176,6 +165,7 @@ impl Agent {
         let bid = Bid { at: &self.changes, role, owner, epoch: Some(stamp.epoch) };
         let me = self.me;
         let won = claim(&*self.log, session, &mut folded, &bid, |d| restored.take_change(me, d)).await?;
+        restored.failed.take().map_or(Ok(()), Err)?;
         if won.is_none() {
             return Ok(None);
         }
@@ -187,19 +177,17 @@ impl Agent {
     }
 
     fn owned(&self, restored: Restored, stamp: Stamp, changes: Writer, ledger: Writer, fenced_ms: u64) -> Owned<'_> {
-        let wait = |(key, held): (&Key, &Held)| {
-            let pend = held.entry.pend.as_ref()?;
-            Some((key.clone(), fenced_ms.min(pend.exp_ms + self.timing.margin_ms)))
-        };
-        let quarantine = restored.held.iter().filter_map(wait).collect();
+        let margin_ms = self.timing.margin_ms;
+        let wait = |(key, exp_ms): (Key, u64)| (key, fenced_ms.min(exp_ms + margin_ms));
+        let quarantine = restored.unfinished.into_iter().map(wait).collect();
         Owned {
             agent: self,
             stamp,
             changes,
             ledger,
-            newest: restored.newest,
             schemas: Schemas::default(),
-            held: restored.held,
+            held: restored.ledger,
+            superseded: Vec::new(),
             ctr: restored.ctr,
             rev: restored.rev,
             read: restored.canon,
@@ -207,7 +195,7 @@ impl Agent {
             odd: HashMap::new(),
             quarantine,
             definite: HashSet::new(),
-            present: HashMap::new(),
+            present: State::new(self.memory.cold(Arc::new(Plain))),
             breaker: Breaker::default(),
             marked: (restored.canon, 0),
             marked_ms: self.clock.now_ms(),
@@ -215,48 +203,6 @@ impl Agent {
             first_copy: restored.mark.is_none(),
         }
     }
-}
-
-impl Restored {
-    /// Takes a valid record of L: of each key the highest revision counts.
-    fn take_ledger(&mut self, delivered: &Delivered<Typed>) {
-        match delivered.payload.as_deref() {
-            Some(Record::Ledger(record)) => {
-                self.rev = self.rev.max(record.rev);
-                self.canon = newer(self.canon, record.canon);
-                let held = self.held.entry(record.key.clone()).or_default();
-                if record.rev > held.rev {
-                    *held = Held { entry: record.entry.clone(), rev: record.rev, in_changes: false };
-                    self.newest.replace(record.key.0.clone(), &delivered.key);
-                }
-            }
-            Some(Record::AgentMark(mark)) => {
-                self.rev = self.rev.max(mark.rev);
-                self.ctr = self.ctr.max(mark.ctr);
-                self.canon = newer(self.canon, mark.canon);
-                self.mark = Some((**mark).clone());
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes a valid proposal of mine: it carries the entry it led to (agent-2).
-    fn take_change(&mut self, me: ActorId, delivered: &Delivered<Typed>) {
-        let Some(Record::Proposal(proposal)) = delivered.payload.as_deref() else { return };
-        if proposal.dot.actor != me || !guard!("agent-2", true) {
-            return;
-        }
-        self.ctr = self.ctr.max(proposal.dot.ctr);
-        self.rev = self.rev.max(proposal.rev);
-        let held = self.held.entry(proposal.key.clone()).or_default();
-        if let Some(entry) = proposal.entry.as_ref().filter(|_| proposal.rev > held.rev) {
-            *held = Held { entry: (**entry).clone(), rev: proposal.rev, in_changes: true };
-        }
-    }
-}
-
-fn newer(a: Link, b: Link) -> Link {
-    if b.offset > a.offset { b } else { a }
 }
 
 impl Owned<'_> {
@@ -268,9 +214,7 @@ impl Owned<'_> {
 
     /// Takes hints: the keys of the partition in them, and whether everything must be listed again.
     pub fn hinted(&mut self, hints: contract::Hints) -> Vec<Key> {
-        if hints.rescan {
-            self.scanned_ms = None;
-        }
+        self.scanned_ms = self.scanned_ms.filter(|_| !hints.rescan);
         hints.keys.into_iter().filter(|key| (self.agent.owns)(key)).collect()
     }
 
@@ -328,30 +272,60 @@ impl Owned<'_> {
         // What was asked while nobody was at work here.
         self.obey().await?;
         self.agent.store.present().await?;
-        let mut found = HashSet::new();
+        let mut found = Keys::new(&self.agent.memory);
         let mut after: Option<Key> = None;
         loop {
             let page = self.agent.store.list(self.agent.collection, after.as_ref(), self.agent.batch_max).await?;
             after = page.keys.last().cloned().or(after);
-            found.extend(page.keys.into_iter().filter(|key| (self.agent.owns)(key)));
+            page.keys.iter().filter(|key| (self.agent.owns)(key)).try_for_each(|key| found.add(key))?;
             if page.last {
                 break;
             }
         }
-        // An entry may hold a first write that never landed: nothing was there that could disappear.
-        let is_there = |entry: &LedgerEntry| entry.fp != Fp::ABSENT;
-        let expected: Vec<Key> =
-            self.held.iter().filter(|(_, held)| is_there(&held.entry)).map(|(key, _)| key.clone()).collect();
-        let missing: Vec<&Key> = expected.iter().filter(|key| !found.contains(*key)).collect();
-        self.believable(&missing, expected.len(), false)?;
-        found.extend(self.held.keys().cloned());
+        self.expect(&mut found)?;
         self.propose_displaced().await?;
-        self.work(found.into_iter().collect()).await?;
+        let mut after: Option<Key> = None;
+        loop {
+            let keys = found.page(after.as_ref(), PAGE)?;
+            let Some(last) = keys.last() else { break };
+            after = Some(last.clone());
+            self.work(keys).await?;
+        }
         if self.first_copy {
             self.first_copy = false;
             self.write_mark().await?;
         }
         Ok(())
+    }
+
+    /// Adds what should be there to what was found. Fails if too much of it is missing (agent-7).
+    fn expect(&mut self, found: &mut Keys) -> Result<()> {
+        let (mut expected, mut missing, mut after) = (0, Vec::new(), None::<Key>);
+        let mut absent = Keys::new(&self.agent.memory);
+        loop {
+            let page = self.held.page(after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            found.fetch(page.iter().map(|(key, _)| key))?;
+            for (key, held) in &page {
+                // An entry may hold a first write that never landed: nothing was there that could disappear.
+                let was_there = held.entry.fp != Fp::ABSENT;
+                let is_found = found.has(key);
+                expected += usize::from(was_there);
+                missing.extend((was_there && !is_found).then(|| key.clone()));
+                if !is_found {
+                    absent.add(key)?;
+                }
+            }
+        }
+        self.believable(&missing.iter().collect::<Vec<_>>(), expected, false)?;
+        let mut after: Option<Key> = None;
+        loop {
+            let keys = absent.page(after.as_ref(), PAGE)?;
+            let Some(last) = keys.last() else { return Ok(()) };
+            after = Some(last.clone());
+            keys.iter().try_for_each(|key| found.add(key))?;
+        }
     }
 
     /// The oldest canonical record not settled (agent-10).
@@ -374,14 +348,23 @@ impl Owned<'_> {
     async fn write_mark(&mut self) -> Result<()> {
         self.marked_ms = self.agent.clock.now_ms();
         // Entries that only a proposal carries are said again in L, or moving cpos would lose them.
-        let carried: Vec<(Key, LedgerEntry)> = self
-            .held
-            .iter()
-            .filter(|(_, held)| guard!("agent-reassert", held.in_changes))
-            .map(|(key, held)| (key.clone(), held.entry.clone()))
-            .collect();
-        let records = carried.into_iter().map(|(key, entry)| self.record(key, entry)).collect();
-        self.write_ledger(records).await?;
+        let mut after: Option<Key> = None;
+        loop {
+            let keys = self.held.carried.page(after.as_ref(), PAGE)?;
+            let Some(last) = keys.last() else { break };
+            after = Some(last.clone());
+            self.held.fetch(&keys)?;
+            let mut records = Vec::new();
+            for key in keys {
+                let Some(held) = self.held.get(&key) else { continue };
+                if guard!("agent-reassert", held.in_changes) {
+                    let entry = held.entry.clone();
+                    records.push(self.record(key, entry)?);
+                }
+            }
+            self.write_ledger(records).await?;
+        }
+        self.held.carried = Keys::new(&self.agent.memory);
         let mark = AgentMark {
             stamp: self.stamp,
             cpos: self.changes.verified(),
@@ -395,22 +378,20 @@ impl Owned<'_> {
     }
 
     /// The next revision of a key's entry, as a record of L; the entry is held from now on.
-    fn record(&mut self, key: Key, entry: LedgerEntry) -> Message<Typed> {
+    fn record(&mut self, key: Key, entry: LedgerEntry) -> Result<Message<Typed>> {
         self.rev += 1;
-        let held = Held { entry: entry.clone(), rev: self.rev, in_changes: false };
-        self.held.insert(key.clone(), held);
+        let older = self.held.get(&key).and_then(|held| held.noted);
+        self.superseded.extend(older.map(|older| removal(LEDGER, &key, older.number, older.owner)));
+        let noted = Some(Noted::new(self.rev, self.stamp));
+        let held = Held { entry: entry.clone(), rev: self.rev, in_changes: false, noted };
+        self.held.put(key.clone(), held)?;
         let record = LedgerRecord { stamp: self.stamp, key, rev: self.rev, entry, canon: self.canon() };
-        message(Arc::new(Record::Ledger(Box::new(record))))
+        Ok(message(Arc::new(Record::Ledger(Box::new(record)))))
     }
 
     /// Writes L and knows that it counts when this returns (claim-4); then removes what it supersedes.
     async fn write_ledger(&mut self, records: Vec<Message<Typed>>) -> Result<()> {
-        let mut removals = Vec::new();
-        for record in &records {
-            if let Some(Record::Ledger(ledger)) = record.payload.as_deref() {
-                removals.extend(self.newest.replace(ledger.key.0.clone(), &record.key));
-            }
-        }
+        let removals = std::mem::take(&mut self.superseded);
         self.ledger.send(records);
         self.ledger.settle_all().await?;
         self.ledger.send(removals);

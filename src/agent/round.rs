@@ -5,6 +5,7 @@ use super::schemas::Schemas;
 use super::step::{Author, Local, Step, Target, proposal, step};
 use super::{Held, Owned};
 use crate::connectors::contract::{Content, Observed, Outcome};
+use crate::event::version::CLOCK_AHEAD_MAX_MS;
 use crate::event::{Fp, Hlc, Intent, Key, Landed, LedgerEntry, Record};
 use crate::guard;
 use crate::ledger::pending::{Park, Why};
@@ -15,9 +16,6 @@ use crate::topic::{Message, Typed};
 use futures_util::future::join_all;
 use std::collections::HashSet;
 use std::sync::Arc;
-
-/// value-3: how far a store's clock may be ahead of ours.
-const CLOCK_AHEAD_MAX_MS: u64 = 500;
 
 /// What a round's decisions lead to.
 #[derive(Default)]
@@ -47,17 +45,19 @@ impl Owned<'_> {
 
     async fn round(&mut self, keys: Vec<Key>) -> Result<Vec<Key>> {
         let keys: Vec<Key> = keys.into_iter().filter(|key| !self.waits(key)).collect();
+        self.held.fetch(&keys)?;
+        self.present.fetch(&keys)?;
         let seen = self.observe(&keys).await?;
         if seen.iter().any(|s| matches!(&s.content, Content::Row(row) if self.schemas.is_behind(row))) {
             self.schemas = Schemas::read(self.agent).await?;
         }
         let mut effects = Effects::default();
         for (key, seen) in keys.into_iter().zip(&seen) {
-            self.decide(key, seen, &mut effects);
+            self.decide(key, seen, &mut effects)?;
         }
         if !effects.deletes.is_empty() {
             self.agent.store.present().await?;
-            let live = self.held.values().filter(|h| !h.entry.tomb).count() + effects.deletes.len();
+            let live = self.held.live + effects.deletes.len();
             self.believable(&effects.deletes.iter().collect::<Vec<_>>(), live, true)?;
         }
         let proposals = effects.proposals.len();
@@ -96,13 +96,13 @@ impl Owned<'_> {
                 seen.landed = Landed::No;
             }
             if seen.content != Content::Absent {
-                self.present.insert(key.clone(), now_ms);
+                self.present.put(key.clone(), now_ms);
             }
         }
         Ok(seen)
     }
 
-    fn decide(&mut self, key: Key, seen: &Observed, effects: &mut Effects) {
+    fn decide(&mut self, key: Key, seen: &Observed, effects: &mut Effects) -> Result<()> {
         let entry = self.held.get(&key).map(|h| h.entry.clone()).unwrap_or_default();
         let target = self.pending.version(&key).map(|version| Target {
             version: version.clone(),
@@ -122,49 +122,51 @@ impl Owned<'_> {
                 self.park(key, code.as_str(), why, odd);
             }
             Step::Promote(entry) => {
-                effects.records.push(self.record(key.clone(), entry));
+                effects.records.push(self.record(key.clone(), entry)?);
                 effects.again.push(key);
             }
             Step::Adopt(entry) => {
                 self.pending.settle(&key);
                 self.agent.progress.applied(1, 0);
-                effects.records.push(self.record(key, entry));
+                effects.records.push(self.record(key, entry)?);
             }
-            Step::Propose(_) if !self.agent.part.proposes => self.leave(key, seen, target, effects),
+            Step::Propose(_) if !self.agent.part.proposes => self.leave(key, seen, target, effects)?,
             Step::Propose(local) => {
                 if let Content::Row(row) = &seen.content {
                     self.agent.progress.captured_bytes(key.0.len() + row.size());
                 }
                 let deleted = seen.content == Content::Absent && !local.base.tomb;
                 effects.deletes.extend(deleted.then(|| key.clone()));
-                effects.proposals.push(self.propose(&key, seen, &local));
+                effects.proposals.push(self.propose(&key, seen, &local)?);
                 effects.again.push(key);
             }
             Step::Write(intent) => {
                 let intent = self.intent(intent);
                 let pending = LedgerEntry { pend: Some(Box::new(intent.clone())), ..entry };
                 if guard!("agent-intent", true) {
-                    effects.records.push(self.record(key.clone(), pending));
+                    effects.records.push(self.record(key.clone(), pending)?);
                 }
                 effects.writes.push((key, intent));
             }
         }
+        Ok(())
     }
 
     /// who-2: content that may not be proposed stays as it is. What is the version's already is
     /// adopted; any other version waits and is shown.
-    fn leave(&mut self, key: Key, seen: &Observed, target: Option<Target>, effects: &mut Effects) {
-        let Some(Target { version, fp }) = target else { return };
+    fn leave(&mut self, key: Key, seen: &Observed, target: Option<Target>, effects: &mut Effects) -> Result<()> {
+        let Some(Target { version, fp }) = target else { return Ok(()) };
         if fp == Ok(seen.fp) {
             self.pending.settle(&key);
             self.agent.progress.applied(1, 0);
             let entry = entry_of(&version, seen.fp, seen.token.clone());
-            effects.records.push(self.record(key, entry));
+            effects.records.push(self.record(key, entry)?);
         } else {
             let why = "the content was edited here, where nobody may write; put it back, or remove it";
             let now_ms = self.agent.clock.now_ms();
             self.pending.hold(version, Why::Parked(Park::new("edited_here", why, true, now_ms)));
         }
+        Ok(())
     }
 
     /// An intent with its id and the time after which the store refuses it (agent-1).
@@ -173,7 +175,7 @@ impl Owned<'_> {
         Intent { iid, exp_ms: self.agent.store.now_ms() + self.agent.timing.write_within_ms, ..intent }
     }
 
-    fn propose(&mut self, key: &Key, seen: &Observed, local: &Local) -> Message<Typed> {
+    fn propose(&mut self, key: &Key, seen: &Observed, local: &Local) -> Result<Message<Typed>> {
         self.ctr += 1;
         self.rev += 1;
         let author = Author {
@@ -193,8 +195,9 @@ impl Owned<'_> {
             entry.schema = schema;
         }
         let entry = proposal.entry.as_deref().cloned().unwrap_or_default();
-        self.held.insert(key.clone(), Held { entry, rev: self.rev, in_changes: true });
-        message(Arc::new(Record::Proposal(Box::new(proposal))))
+        let noted = self.held.get(key).and_then(|held| held.noted);
+        self.held.put(key.clone(), Held { entry, rev: self.rev, in_changes: true, noted })?;
+        Ok(message(Arc::new(Record::Proposal(Box::new(proposal)))))
     }
 
     /// value-3: a put happened at its modification time, bounded by our clock; a delete when the
@@ -234,7 +237,7 @@ impl Owned<'_> {
                     self.pending.settle(&key);
                     self.agent.progress.applied(1, 0);
                     self.agent.progress.delivered(intent.ts.ms(), store.now_ms());
-                    records.push(self.record(key, entry_of_intent(&intent, token)));
+                    records.push(self.record(key, entry_of_intent(&intent, token))?);
                 }
                 Outcome::Mismatch => {
                     self.definite.insert(intent.iid);

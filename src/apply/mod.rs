@@ -189,6 +189,7 @@ impl Applying<'_> {
         } else {
             self.knowledge = None;
         }
+        self.meet_known().await?;
         let versions = self.pending.versions(now_ms);
         self.work(versions, true).await
     }

@@ -4,10 +4,32 @@
 //! the last key published, and never brings an old image back.
 
 use super::Owned;
-use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot};
+use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, LogPlatform, Snapshot, Unreadable};
 use crate::event::{Copying, Position};
 use crate::runtime::error::Result;
 use std::future::Future;
+use std::sync::Arc;
+
+/// Who reads a platform's log and publishes what a first copy finds there.
+pub trait Copier {
+    /// The platform.
+    fn platform(&self) -> Arc<dyn LogPlatform>;
+
+    /// How far the first copy of each collection is.
+    fn copied(&self) -> &[Copying];
+
+    /// The log is folded up to here.
+    fn through(&self) -> Position;
+
+    /// Publishes rows found at a position, but for those the log has shown since (who-5).
+    fn publish_copied(&mut self, rows: Vec<Copied>, at: Position) -> Result<()>;
+
+    /// A row that cannot be told was found at a position.
+    fn keep(&mut self, found: &Unreadable, at: Position);
+
+    /// The first copy of a collection is so far now.
+    fn note(&mut self, collection: CollectionNo, copying: Copying);
+}
 
 /// The collection being copied.
 pub struct Copy {
@@ -18,14 +40,14 @@ pub struct Copy {
 
 impl Copy {
     /// The next collection that is not copied yet; `None` if all are.
-    pub fn begin(owned: &Owned<'_>) -> impl Future<Output = Result<Option<Copy>>> + Send + use<> {
-        let open = owned.copied.iter().position(|c| *c != Copying::Done);
+    pub fn begin<O: Copier>(owned: &O) -> impl Future<Output = Result<Option<Copy>>> + Send + use<O> {
+        let open = owned.copied().iter().position(|c| *c != Copying::Done);
         let collection = open.and_then(|c| CollectionNo::try_from(c).ok());
-        let after = match open.and_then(|c| owned.copied.get(c)) {
+        let after = match open.and_then(|c| owned.copied().get(c)) {
             Some(Copying::Through(key)) => Some(key.clone()),
             _ => None,
         };
-        let platform = owned.capture.platform.clone();
+        let platform = owned.platform();
         async move {
             let Some(collection) = collection else { return Ok(None) };
             let snapshot = platform.snapshot(collection, after.as_ref()).await?;
@@ -35,12 +57,12 @@ impl Copy {
 
     /// Whether a chunk is held that the log has not reached yet.
     #[must_use]
-    pub fn waits(&self, owned: &Owned<'_>) -> bool {
-        self.chunk.is_some() && owned.through < self.snapshot.position()
+    pub fn waits(&self, owned: &impl Copier) -> bool {
+        self.chunk.is_some() && owned.through() < self.snapshot.position()
     }
 
     /// Reads a chunk, or publishes the one it holds. Returns whether the collection is finished.
-    pub async fn proceed(&mut self, owned: &mut Owned<'_>, limit: BatchLimit) -> Result<bool> {
+    pub async fn proceed(&mut self, owned: &mut impl Copier, limit: BatchLimit) -> Result<bool> {
         let Some(rows) = self.chunk.take() else {
             self.chunk = self.snapshot.next(limit).await?;
             let at = self.snapshot.position();
@@ -52,19 +74,37 @@ impl Copy {
             return Ok(finished);
         };
         let through = rows.last().map(|row| Copying::Through(row.key.clone()));
-        owned.publish_copied(&rows, self.snapshot.position());
+        owned.publish_copied(rows, self.snapshot.position())?;
         through.into_iter().for_each(|through| owned.note(self.collection, through));
         Ok(false)
     }
 }
 
-impl Owned<'_> {
-    fn publish_copied(&mut self, rows: &[Copied], at: Position) {
+impl Copier for Owned<'_> {
+    fn platform(&self) -> Arc<dyn LogPlatform> {
+        self.capture.platform.clone()
+    }
+
+    fn copied(&self) -> &[Copying] {
+        &self.copied
+    }
+
+    fn through(&self) -> Position {
+        self.through
+    }
+
+    fn publish_copied(&mut self, rows: Vec<Copied>, at: Position) -> Result<()> {
+        self.rows.fetch_for(&mut self.fold, rows.iter().map(|row| (row.collection, &row.key)))?;
         let now_ms = self.capture.clock.now_ms();
-        let proposals = self.fold.copied(rows, at, now_ms, self.stamp);
+        let proposals = self.fold.copied(&rows, at, now_ms, self.stamp);
         self.capture.progress.captured_bytes(rows.iter().map(|row| row.key.0.len() + row.row.size()).sum());
         self.capture.progress.captured(rows.len(), proposals.len(), self.through.commit, now_ms);
         self.send(proposals);
+        Ok(())
+    }
+
+    fn keep(&mut self, found: &Unreadable, at: Position) {
+        self.letters.keep(self.capture, found, at);
     }
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {

@@ -5,20 +5,35 @@
 use super::truncate::Truncates;
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
 use crate::event::lineage::Lens;
+pub use crate::event::version::write_time;
 use crate::event::{
-    ActorId, Ctr, Dot, Fp, Hlc, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, SchemaId, Stamp,
-    Txn, Value, Vv,
+    ActorId, Ctr, Dot, Fp, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, SchemaId, Stamp, Txn,
+    Value, Vv,
 };
 use crate::guard;
 use crate::runtime::error::Result;
+use crate::state::view::{Noted, View as Entries, Weigh};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// How far a source's clock may be ahead of ours before its times are clamped (value-3).
-pub const CLOCK_AHEAD_MAX_MS: u64 = 500;
-
 /// Which lane (partition of a collection) a key belongs to.
 pub type LaneOf = Arc<dyn Fn(CollectionNo, &Key) -> usize + Send + Sync>;
+
+/// RS of a row, and where L says so.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RowState {
+    /// What the row contains.
+    pub known: Known,
+    /// Its newest record in L; `None` if it has none yet.
+    pub noted: Option<Noted>,
+}
+
+impl Weigh for RowState {
+    fn weight(&self) -> usize {
+        // A vector of many actors lies outside.
+        self.known.vv.iter().count().saturating_sub(4) * 16
+    }
+}
 
 /// What the reader knows at its place in the log.
 pub struct Fold {
@@ -28,12 +43,14 @@ pub struct Fold {
     pub schemas: Vec<Arc<Schema>>,
     /// What the platform sees of each collection (read-11).
     pub parts: Vec<Option<Part>>,
+    /// The same as the platform was opened with: rows of a first copy are of these.
+    pub opened: Vec<Arc<Schema>>,
     /// How the rows of collections whose tables are of another form are read (read-10).
     pub views: HashMap<CollectionNo, View>,
     /// The partition (of all collections' partitions) each key belongs to.
     pub partition_of: LaneOf,
-    /// RS: what each row contains, per collection.
-    pub known: HashMap<(CollectionNo, Key), Known>,
+    /// RS: what each row contains, per collection, of those that were fetched for what comes next.
+    pub rows: Vec<Entries<RowState>>,
     /// Newest counter used, per partition.
     pub ctr: Vec<Ctr>,
     /// Newest position published, per partition.
@@ -88,6 +105,10 @@ impl Fold {
         self.lastpos.iter().any(|last| through < *last)
     }
 
+    pub(super) fn known(&self, collection: CollectionNo, key: &Key) -> Option<&Known> {
+        self.rows.get(usize::from(collection))?.get(key).map(|row| &row.known)
+    }
+
     /// Folds a transaction; returns what is to be published, in order. `views` belong to its forms. Fails at a
     /// truncate that a person has to allow first (read-9).
     pub fn transaction(
@@ -135,7 +156,7 @@ impl Fold {
             if guard!("read-1", tag.is_some_and(|entry| entry.fp == native.fp_under(view, entry.schema))) {
                 continue;
             }
-            let known = self.known.get(&(native.collection, native.key.clone()));
+            let known = self.known(native.collection, native.key);
             let told = native.op == Op::Read && known.is_some_and(|k| k.fp == native.fp_under(view, k.schema));
             let new = known.is_none_or(|k| k.vv.is_empty() || k.fp == Fp::ABSENT);
             let earlier = known.filter(|_| !new).and_then(|k| native.still_of(view?, k.schema));
@@ -152,7 +173,7 @@ impl Fold {
     }
 
     /// From here on a table is of another form.
-    fn look(&mut self, collection: CollectionNo, view: &View) {
+    pub(super) fn look(&mut self, collection: CollectionNo, view: &View) {
         if let Some(schema) = self.schemas.get_mut(usize::from(collection)) {
             *schema = view.now.to.clone();
         }
@@ -165,7 +186,7 @@ impl Fold {
         self.pass_copies(|copied| copied <= at);
         let mut proposals = Vec::new();
         for row in rows {
-            let known = self.known.get(&(row.collection, row.key.clone()));
+            let known = self.known(row.collection, &row.key);
             if guard!("who-5", known.is_some_and(|k| k.pos > at || k.fp == row.fp)) {
                 continue;
             }
@@ -179,7 +200,7 @@ impl Fold {
                 value: Some(row.row.clone()),
                 fp: row.fp,
                 before: None,
-                schema: None,
+                schema: self.opened.get(usize::from(row.collection)).cloned(),
             };
             proposals.push(self.propose(&image, at, None, row.time_ms, now_ms, stamp));
         }
@@ -192,19 +213,18 @@ impl Fold {
     /// A row that is absent cannot be locked: an application may insert it while the sink adopts its absence.
     /// Then it stays, and a truncate takes it away (read-9).
     fn sink_wrote(&mut self, collection: CollectionNo, key: &Key, entry: &LedgerEntry, image: bool, at: Position) {
-        let known = self.known.entry((collection, key.clone())).or_default();
-        let mine = Dot { actor: self.me, ctr: known.vv.get(self.me) };
+        let known = self.known(collection, key);
+        let mine = Dot { actor: self.me, ctr: known.map_or(0, |known| known.vv.get(self.me)) };
         let vv = if guard!("read-1-join", true) { entry.vv.with(mine) } else { entry.vv.clone() };
         if guard!("read-11-hidden", entry.is_hidden()) {
             // What the platform is not shown, nobody there has in front of him: only his own writes.
-            *known = Known { vv: Vv::new().with(mine), base_tomb: true, pos: at, ..Known::default() };
-            self.moved.insert((collection, key.clone()));
-            return;
+            let known = Known { vv: Vv::new().with(mine), base_tomb: true, pos: at, ..Known::default() };
+            return self.learn(collection, key, known);
         }
-        let stays = guard!("read-9-adopted", !image && entry.fp == Fp::ABSENT);
-        let (fp, schema) = if stays { (known.fp, known.schema) } else { (entry.fp, entry.schema) };
-        *known = Known { vv, base_seq: entry.seq, base_tomb: entry.tomb, fp, schema, ts: entry.ts, pos: at };
-        self.moved.insert((collection, key.clone()));
+        let stays = known.filter(|_| guard!("read-9-adopted", !image && entry.fp == Fp::ABSENT));
+        let (fp, schema) = stays.map_or((entry.fp, entry.schema), |known| (known.fp, known.schema));
+        let (base_seq, base_tomb, ts) = (entry.seq, entry.tomb, entry.ts);
+        self.learn(collection, key, Known { vv, base_seq, base_tomb, fp, schema, ts, pos: at });
     }
 
     /// A change of somebody else than our sink: published, unless it was before.
@@ -227,7 +247,7 @@ impl Fold {
         }
         // read-11: a row that was put aside here is deleted here; the dataset's record was never seen.
         let away = self.parts.get(usize::from(image.collection)).is_some_and(|part| *part == Some(Part::Rows))
-            && self.known.get(&(image.collection, image.key.clone())).is_none_or(|k| k.fp == Fp::ABSENT);
+            && self.known(image.collection, image.key).is_none_or(|k| k.fp == Fp::ABSENT);
         if guard!("read-11-delete", image.op == Op::Delete && away) {
             return None;
         }
@@ -247,7 +267,7 @@ impl Fold {
         stamp: Stamp,
     ) -> Addressed {
         let partition = (self.partition_of)(image.collection, image.key);
-        let base = self.known.get(&(image.collection, image.key.clone())).cloned().unwrap_or_default();
+        let base = self.known(image.collection, image.key).cloned().unwrap_or_default();
         let ctr = self.ctr.get(partition).copied().unwrap_or(0) + 1;
         if let Some(newest) = self.ctr.get_mut(partition) {
             *newest = ctr;
@@ -290,7 +310,10 @@ impl Fold {
     }
 
     pub(super) fn learn(&mut self, collection: CollectionNo, key: &Key, known: Known) {
-        self.known.insert((collection, key.clone()), known);
+        if let Some(rows) = self.rows.get_mut(usize::from(collection)) {
+            let noted = rows.get(key).and_then(|row| row.noted);
+            rows.put(key.clone(), RowState { known, noted });
+        }
         self.moved.insert((collection, key.clone()));
     }
 
@@ -321,13 +344,6 @@ pub fn known_after(proposal: &Proposal) -> Known {
         ts: proposal.ts,
         pos: proposal.src_pos,
     }
-}
-
-/// value-3: the source's time, but after the version it changes and not far ahead of our clock.
-/// Where the two bounds cross, the lower one wins.
-#[must_use]
-pub fn write_time(base: Hlc, time_ms: u64, now_ms: u64) -> Hlc {
-    Hlc::from_ms(time_ms.min(now_ms + CLOCK_AHEAD_MAX_MS)).max(base.tick())
 }
 
 /// The ordinal of each row's last image in a transaction.

@@ -3,9 +3,9 @@
 //! registered first, then announced, then used; whoever dies in between finds it registered, and announces
 //! it again, which is void where it was announced before (claim-10).
 
-use super::Owned;
 use super::fold::{Addressed, View};
-use crate::connectors::contract::{CollectionNo, ReadBatch, Transaction};
+use super::{Capture, Owned};
+use crate::connectors::contract::{Change, CollectionNo, ReadBatch, Transaction};
 use crate::event::lineage::{self, Form, Lens, Taken};
 use crate::event::{Position, Schema, SchemaId};
 use crate::guard;
@@ -19,7 +19,7 @@ impl Owned<'_> {
     pub(super) async fn folded(&mut self, batch: &ReadBatch, now_ms: u64) -> Result<Vec<Addressed>> {
         let mut proposals = Vec::new();
         for transaction in &batch.transactions {
-            self.keep_unreadable(transaction);
+            self.letters.keep_all(self.capture, transaction);
             let folded = match self.views(transaction).await {
                 Ok(views) => self.fold.transaction(transaction, &views, now_ms, self.stamp),
                 Err(error) => Err(error),
@@ -40,11 +40,34 @@ impl Owned<'_> {
 
     /// What the forms of a transaction mean; when this returns, their schemas may be used.
     pub(super) async fn views(&mut self, transaction: &Transaction) -> Result<Vec<View>> {
+        self.follow(transaction).await?;
         let mut views = Vec::with_capacity(transaction.forms.len());
         for form in &transaction.forms {
             views.push(self.view(transaction, form).await?);
         }
         Ok(views)
+    }
+
+    /// Our own sink gave a row in a version of the schema that another platform has made since: the form
+    /// here is the same and means something else. Without it the sink's write would look like an edit.
+    async fn follow(&mut self, transaction: &Transaction) -> Result<()> {
+        for change in &transaction.changes {
+            let Change::Ledger { collection, entry: Some(entry), .. } = change else { continue };
+            let opened = self.capture.schemas.get(usize::from(*collection));
+            let is_known = match self.fold.views.get(collection) {
+                Some(view) => view.all.contains_key(&entry.schema),
+                None => opened.is_none_or(|schema| schema.id == entry.schema),
+            };
+            if is_known {
+                continue;
+            }
+            let form = self.fold.views.get(collection).map(|view| view.form.clone());
+            let Some(schema) = form.or_else(|| opened.cloned()) else { continue };
+            let form = Form { from: 0, collection: *collection, schema, before: None };
+            let view = self.view(transaction, &form).await?;
+            self.fold.look(*collection, &view);
+        }
+        Ok(())
     }
 
     /// What ledger rows of earlier versions say counts under those, from the start on.
@@ -62,24 +85,11 @@ impl Owned<'_> {
     }
 
     async fn view(&mut self, transaction: &Transaction, form: &Form) -> Result<View> {
-        let capture = self.capture;
-        let at = Position::new(transaction.commit, transaction.first + form.from as u64);
-        let mut steps = capture.lineages.steps(form.collection).await?;
-        let now = loop {
-            let before = form.before.as_deref();
-            match lineage::take(&steps, capture.me, at, before, &form.schema).map_err(|e| e.at("place", at.commit))? {
-                Taken::As(schema) => break schema,
-                Taken::New(schema) => {
-                    let newest = steps.last().map_or(SchemaId(0), |step| step.schema.id);
-                    steps = capture.lineages.add(form.collection, newest, &schema, capture.me, at).await?;
-                }
-            }
-        };
+        let view = self.capture.view_of(transaction, form).await?;
         if guard!("schema-first", true) {
-            self.announce(form.collection, &now).await?;
+            self.announce(form.collection, &view.now.to).await?;
         }
-        let all = steps.iter().map(|step| (step.schema.id, Lens::new(&form.schema, &step.schema))).collect();
-        Ok(View { form: form.schema.clone(), now: Lens::new(&form.schema, &now), all })
+        Ok(view)
     }
 
     /// In every partition before its first user, and there before anything that depends on it (claim-3).
@@ -90,5 +100,25 @@ impl Owned<'_> {
             writer.settle_all().await?;
         }
         Ok(())
+    }
+}
+
+impl Capture {
+    /// What a form means, registered if it is new, and not announced.
+    pub(crate) async fn view_of(&self, transaction: &Transaction, form: &Form) -> Result<View> {
+        let at = Position::new(transaction.commit, transaction.first + form.from as u64);
+        let mut steps = self.lineages.steps(form.collection).await?;
+        let now = loop {
+            let before = form.before.as_deref();
+            match lineage::take(&steps, self.me, at, before, &form.schema).map_err(|e| e.at("place", at.commit))? {
+                Taken::As(schema) => break schema,
+                Taken::New(schema) => {
+                    let newest = steps.last().map_or(SchemaId(0), |step| step.schema.id);
+                    steps = self.lineages.add(form.collection, newest, &schema, self.me, at).await?;
+                }
+            }
+        };
+        let all = steps.iter().map(|step| (step.schema.id, Lens::new(&form.schema, &step.schema))).collect();
+        Ok(View { form: form.schema.clone(), now: Lens::new(&form.schema, &now), all })
     }
 }

@@ -6,25 +6,26 @@
 pub mod copy;
 pub mod fold;
 pub mod forms;
-mod letters;
+pub mod letters;
+mod rows;
 pub mod truncate;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
-use crate::event::{
-    ActorId, Copying, DeadLetter, Key, Known, KnownRecord, Op, Position, Proposal, ReaderMark, Record, Role, Schema,
-    Stamp, Validity,
-};
+use crate::event::{ActorId, Copying, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp, Validity};
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
+use crate::state::Memory;
 use crate::topic::lineages::Lineages;
-use crate::topic::message::{Newest, message};
+use crate::topic::message::message;
 use crate::topic::owner::{Bid, Folded, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
 pub use fold::LaneOf;
 use fold::{Addressed, Fold, Published, known_after};
 use futures_util::future::select_all;
+use letters::Letters;
+use rows::{Restored, Rows};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -61,6 +62,8 @@ pub struct Capture {
     pub lineages: Arc<dyn Lineages>,
     /// Milliseconds between checkpoints.
     pub checkpoint_every_ms: u64,
+    /// Where what is known of rows is kept.
+    pub memory: Memory,
     /// How truncates are passed on.
     pub truncate: truncate::Limit,
     /// What is told of the work.
@@ -74,25 +77,16 @@ pub struct Owned<'a> {
     fold: Fold,
     changes: Vec<Writer>,
     ledgers: Vec<Writer>,
-    newest: Newest,
+    rows: Rows,
     number: u64,
     copied: Vec<Copying>,
     /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
-    letters: Vec<(Partition, DeadLetter)>,
+    letters: Letters,
     /// Everything up to here is folded.
     through: Position,
     /// What the newest checkpoint says.
     marked: Position,
     marked_ms: u64,
-}
-
-/// What L says.
-#[derive(Default)]
-struct Restored {
-    /// RS of each row, as of one checkpoint or several.
-    known: HashMap<(usize, Key), Vec<Known>>,
-    mark: Option<ReaderMark>,
-    newest: Newest,
 }
 
 impl Capture {
@@ -109,24 +103,26 @@ impl Capture {
 
     async fn try_take_over(&self, session: &Arc<dyn Session<Typed>>, owner: u128) -> Result<Option<Owned<'_>>> {
         let role = Role::Writer(self.me.platform());
-        let (mut restored, mut ledgers, mut stamp) = (Restored::default(), Vec::new(), None::<Stamp>);
-        for (lane, Lane { ledger, .. }) in self.lanes.iter().enumerate() {
+        let mut restored = Restored::new(&self.memory, self.schemas.len());
+        let (mut ledgers, mut stamp) = (Vec::new(), None::<Stamp>);
+        for Lane { ledger, collection, .. } in &self.lanes {
             let mut folded = Folded::open(&*self.log, ledger, 0, Validity::default()).await?;
             if let Some(stamp) = stamp {
                 let high = self.log.bounds(ledger).await?.high;
-                folded.read_to(high, |d| restored.take(lane, d)).await?;
+                folded.read_to(high, |d| restored.take(*collection, d)).await?;
                 if folded.validity.owners.get(&role).is_some_and(|o| o.epoch >= stamp.epoch) {
                     return Ok(None);
                 }
             }
             let bid = Bid { at: ledger, role, owner, epoch: stamp.map(|s| s.epoch) };
-            let won = claim(&*self.log, session, &mut folded, &bid, |d| restored.take(lane, d)).await?;
+            let won = claim(&*self.log, session, &mut folded, &bid, |d| restored.take(*collection, d)).await?;
+            restored.failed.take().map_or(Ok(()), Err)?;
             let Some(won) = won else { return Ok(None) };
             stamp = Some(won);
             ledgers.push(Writer::sole(self.log.clone(), session.clone(), ledger.clone(), &folded));
         }
         let stamp = stamp.unwrap_or_default();
-        let mut fold = self.fold_of(&restored);
+        let mut fold = self.fold_of(&mut restored);
         let mut changes = Vec::new();
         for lane in 0..self.lanes.len() {
             let Some(writer) = self.claim_changes(lane, session, stamp, &restored, &mut fold).await? else {
@@ -167,24 +163,19 @@ impl Capture {
         Ok(won.map(|_| Writer::shared(self.log.clone(), session.clone(), changes.clone(), &folded)))
     }
 
-    fn fold_of(&self, restored: &Restored) -> Fold {
+    fn fold_of(&self, restored: &mut Restored) -> Fold {
         let lanes = self.lanes.len();
-        let collection = |lane: usize| self.lanes.get(lane).map_or(0, |l| l.collection);
         let mark = restored.mark.as_ref();
-        let marked = mark.map_or(Position::START, |m| m.pos);
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
             parts: self.parts.clone(),
+            opened: self.schemas.clone(),
             views: HashMap::new(),
             partition_of: self.lane_of.clone(),
-            known: restored
-                .known
-                .iter()
-                .filter_map(|((lane, key), all)| Some(((collection(*lane), key.clone()), as_of(all, marked)?)))
-                .collect(),
             ctr: mark.map_or_else(|| vec![0; lanes], |m| m.ctr.clone()),
             lastpos: mark.map_or_else(|| vec![Position::START; lanes], |m| m.lastpos.clone()),
+            rows: std::mem::take(&mut restored.views),
             moved: Default::default(),
             published: Published::default(),
             truncates: truncate::Truncates::new(self.truncate),
@@ -207,42 +198,15 @@ impl Capture {
             fold,
             changes,
             ledgers,
-            newest: restored.newest,
+            rows: restored.rows,
             number: mark.as_ref().map_or(0, |m| m.number),
             copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
-            letters: Vec::new(),
+            letters: Letters::default(),
             through: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked: mark.as_ref().map_or(Position::START, |m| m.pos),
             marked_ms: self.clock.now_ms(),
         }
     }
-}
-
-impl Restored {
-    /// Takes a valid record of L.
-    fn take(&mut self, lane: usize, delivered: &Delivered<Typed>) {
-        match delivered.payload.as_deref() {
-            Some(Record::Known(record)) => {
-                self.known.entry((lane, record.key.clone())).or_default().push(record.known.clone());
-                self.newest.replace(lane_key(lane, &record.key), &delivered.key);
-            }
-            Some(Record::ReaderMark(mark)) if self.mark.as_ref().is_none_or(|m| m.number < mark.number) => {
-                self.mark = Some((**mark).clone());
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What was known at the checkpoint. What stands in L from behind it is of a checkpoint that was never
-/// finished: the log is read again from here, and knowing more than it shows would claim too much.
-fn as_of(all: &[Known], marked: Position) -> Option<Known> {
-    let known = all.iter().filter(|known| !guard!("as-of-the-mark", known.pos > marked));
-    known.max_by_key(|known| known.pos).cloned()
-}
-
-fn lane_key(lane: usize, key: &Key) -> bytes::Bytes {
-    [&lane.to_be_bytes()[..], &key.0].concat().into()
 }
 
 /// A proposal of an earlier life: its dot is used, its position published.
@@ -270,6 +234,7 @@ impl Owned<'_> {
             self.through = self.capture.platform.position().await?;
             self.mark().await?;
         }
+        self.rows.fetch_for(&mut self.fold, [])?;
         self.pass_copies();
         self.first_views().await?;
         Ok(self.through)
@@ -284,6 +249,7 @@ impl Owned<'_> {
 
     /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
     pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
+        self.rows.fetch_of(&mut self.fold, &batch.transactions)?;
         let now_ms = self.capture.clock.now_ms();
         let proposals = self.folded(batch, now_ms).await?;
         self.through = self.through.max(batch.through);
@@ -360,19 +326,8 @@ impl Owned<'_> {
                 writer.settle_all().await?;
             }
         }
-        self.send_letters().await?;
-        let mut removals: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
-        let mut moved: Vec<Vec<_>> = self.ledgers.iter().map(|_| Vec::new()).collect();
-        for (collection, key) in std::mem::take(&mut self.fold.moved) {
-            let lane = (self.capture.lane_of)(collection, &key);
-            let Some(known) = self.fold.known.get(&(collection, key.clone())).cloned() else { continue };
-            let record = Record::Known(Box::new(KnownRecord { stamp: self.stamp, key: key.clone(), known }));
-            let entry = message(Arc::new(record));
-            if let (Some(batch), Some(removal)) = (moved.get_mut(lane), removals.get_mut(lane)) {
-                removal.extend(self.newest.replace(lane_key(lane, &key), &entry.key));
-                batch.push(entry);
-            }
-        }
+        self.letters.send(self.capture).await?;
+        let (moved, removals): (Vec<_>, Vec<_>) = self.take_moved()?.into_iter().unzip();
         for (writer, batch) in self.ledgers.iter_mut().zip(moved) {
             writer.send(batch);
         }

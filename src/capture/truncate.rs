@@ -92,17 +92,17 @@ impl Fold {
 
     fn present(&self, collection: CollectionNo) -> Lanes {
         let mut lanes = Lanes::new();
-        for ((no, key), known) in &self.known {
-            if *no == collection && known.fp != Fp::ABSENT {
-                lanes.entry((self.partition_of)(collection, key)).or_default().push(key.clone());
-            }
+        // All rows of a collection that is truncated were fetched.
+        let rows = self.rows.get(usize::from(collection)).into_iter().flat_map(|rows| rows.iter());
+        for (key, _) in rows.filter(|(_, row)| row.known.fp != Fp::ABSENT) {
+            lanes.entry((self.partition_of)(collection, key)).or_default().push(key.clone());
         }
         lanes.values_mut().for_each(|keys| keys.sort_unstable());
         lanes
     }
 
     fn is_present(&self, collection: CollectionNo, key: &Key) -> bool {
-        self.known.get(&(collection, key.clone())).is_some_and(|known| known.fp != Fp::ABSENT)
+        self.known(collection, key).is_some_and(|known| known.fp != Fp::ABSENT)
     }
 
     /// A truncate that an earlier life began to publish was admitted then.
@@ -154,10 +154,8 @@ impl Fold {
             *last = at.max(*last);
         }
         let dot = Dot { actor: self.me, ctr };
-        let bases: Vec<(Key, Known)> = keys
-            .iter()
-            .map(|key| (key.clone(), self.known.get(&(collection, key.clone())).cloned().unwrap_or_default()))
-            .collect();
+        let bases: Vec<(Key, Known)> =
+            keys.iter().map(|key| (key.clone(), self.known(collection, key).cloned().unwrap_or_default())).collect();
         // One write has one time, later than all it takes away (value-3).
         let ts = bases.iter().map(|(_, base)| write_time(base.ts, txn.time_ms, now_ms)).max().unwrap_or_default();
         let gone = |(key, base): &(Key, Known)| Gone {
@@ -213,9 +211,10 @@ fn known_after(truncate: &Truncate) -> impl Iterator<Item = (Key, Known)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::fold::Published;
+    use crate::capture::fold::{Published, RowState};
     use crate::connectors::contract::{Change, Copied};
     use crate::event::{ActorId, Hlc, PlatformNo, Row, Schema, Vv};
+    use crate::state::view::View as Entries;
     use std::sync::Arc;
 
     const ME: ActorId = ActorId::new(PlatformNo(1), 1);
@@ -234,20 +233,27 @@ mod tests {
         }
     }
 
+    fn row(known: Known) -> RowState {
+        RowState { known, noted: None }
+    }
+
     /// Keys k0 to k4 in collection 0, odd ones in partition 1; k5 is gone already; another collection.
     fn fold(limit: Limit) -> Fold {
-        let row = |(n, key): (u64, &'static str)| ((0, Key::from(key)), known(n, Fp([1; 16])));
-        let mut rows: HashMap<_, _> = (1..).zip(["k0", "k1", "k2", "k3", "k4"]).map(row).collect();
-        rows.insert((0, "k5".into()), known(9, Fp::ABSENT));
-        rows.insert((1, "k0".into()), known(9, Fp([1; 16])));
+        let mut rows = vec![Entries::default(), Entries::default()];
+        for (n, key) in (1..).zip(["k0", "k1", "k2", "k3", "k4"]) {
+            rows[0].put(key.into(), row(known(n, Fp([1; 16]))));
+        }
+        rows[0].put("k5".into(), row(known(9, Fp::ABSENT)));
+        rows[1].put("k0".into(), row(known(9, Fp([1; 16]))));
         let schema = |name: &str| Schema { id: Default::default(), name: name.into(), fields: vec![], key: vec![] };
         Fold {
             me: ME,
             parts: Vec::new(),
+            opened: Vec::new(),
             schemas: vec![Arc::new(schema("items")), Arc::new(schema("others"))],
             partition_of: Arc::new(|_, key: &Key| usize::from(key.0.last().is_some_and(|digit| digit % 2 == 1))),
             views: HashMap::new(),
-            known: rows,
+            rows,
             ctr: vec![7, 0],
             lastpos: vec![Position::START; 2],
             moved: Default::default(),
@@ -289,9 +295,9 @@ mod tests {
             Gone { key: "k2".into(), ctx: known(3, Fp::ABSENT).vv, base_seq: 3, base_tomb: false, fp: Fp([1; 16]) };
         assert_eq!(first.gone[1], expected);
         // Later contexts contain it.
-        let after = &fold.known[&(0, "k2".into())];
+        let after = fold.known(0, &"k2".into()).unwrap();
         assert_eq!((after.vv.get(ME), after.vv.get(OTHER), after.fp), (8, 3, Fp::ABSENT));
-        assert_eq!(fold.known[&(1, "k0".into())], known(9, Fp([1; 16])));
+        assert_eq!(fold.known(1, &"k0".into()), Some(&known(9, Fp([1; 16]))));
         let again = fold.transaction(&truncate(4), &[], 1000, Stamp::default()).unwrap();
         assert!(again.is_empty(), "an empty table was truncated: {again:?}");
     }
@@ -306,7 +312,7 @@ mod tests {
             let rest = inputs(successor.transaction(&truncate(3), &[], 2000, Stamp::default()).unwrap());
             assert_eq!(names(&rest), names(&found[landed..]), "after {landed}");
             let expected = Vv::new().with(Dot { actor: OTHER, ctr: 1 }).with(Dot { actor: ME, ctr: 8 });
-            assert_eq!(successor.known[&(0, "k0".into())].vv, expected);
+            assert_eq!(successor.known(0, &"k0".into()).unwrap().vv, expected);
         }
     }
 
@@ -323,6 +329,7 @@ mod tests {
         assert_eq!(Limit::ASK.keys_max, 10);
     }
 
+    /// read-4
     #[test]
     fn read_4_a_truncate_and_its_neighbours_say_their_places_in_their_transaction() {
         let mut fold = fold(Limit { keys_max: usize::MAX, group_max: 10 });
@@ -363,7 +370,7 @@ mod tests {
         let mut fold = fold(Limit::PROPAGATE);
         for n in 0..100u8 {
             let key = Key([&[b'x'; 4000][..], &[n * 2]].concat().into());
-            fold.known.insert((0, key), known(1, Fp([1; 16])));
+            fold.rows[0].put(key, row(known(1, Fp([1; 16]))));
         }
         let found = inputs(fold.transaction(&truncate(3), &[], 1000, Stamp::default()).unwrap());
         assert!(found.iter().all(|(_, t)| t.gone.iter().map(|g| g.key.0.len()).sum::<usize>() <= GROUP_BYTES_MAX));

@@ -1,7 +1,6 @@
 //! What can be typed. Each verb's own arguments stand in the verb's file; a new verb is a file, a
 //! variant here and a line in `run`.
 
-#[cfg(feature = "postgres")]
 use super::bench;
 #[cfg(feature = "demo")]
 use super::demo;
@@ -91,7 +90,6 @@ pub enum Verb {
     /// Take out what driftless made on platforms; the data stays
     Remove(remove::Remove),
     /// Measure the product on real servers
-    #[cfg(feature = "postgres")]
     #[command(subcommand)]
     Bench(bench::Verb),
     /// Work with the configuration

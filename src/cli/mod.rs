@@ -2,7 +2,6 @@
 //! right number. A verb is one file with its arguments and its `run`.
 
 pub mod args;
-#[cfg(feature = "postgres")]
 pub mod bench;
 pub mod client;
 pub mod config;
@@ -103,7 +102,6 @@ fn carry_out(args: &Args, program: Program<'_>, output: &mut Output<'_>) -> Resu
         Verb::Dead(verb) => verb.run(common, program, output),
         Verb::Parked(verb) => verb.run(common, program, output),
         Verb::Remove(verb) => verb.run(common, program, output),
-        #[cfg(feature = "postgres")]
         Verb::Bench(verb) => verb.run(common, program, output),
     }
 }

@@ -41,7 +41,12 @@ fn told(report: &Value) -> String {
             ]);
         }
         let (settled, conflicts, unsettled) = (&dataset["settled"], &dataset["conflicts"], &dataset["unsettled"]);
-        notes.push_str(&format!("{name}: {settled} settled, {conflicts} conflicts, {unsettled} to settle\n"));
+        notes.push_str(&match dataset["fused"].as_str() {
+            Some(writer) => {
+                format!("{name}: {settled} settled; fused: `{writer}` alone writes it, and settles itself\n")
+            }
+            None => format!("{name}: {settled} settled, {conflicts} conflicts, {unsettled} to settle\n"),
+        });
         for trouble in dataset["troubles"].as_array().into_iter().flatten() {
             let word = |what: &str| trouble[what].as_str().unwrap_or_default();
             let at = [word("platform"), word("work"), word("partition")].join(" ");

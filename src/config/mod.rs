@@ -49,6 +49,8 @@ pub struct Config {
     pub enabled_at: At,
     /// Where local files lie that are no platform's.
     pub data_dir: PathBuf,
+    /// Memory for what is known of each key, in MiB; what goes beyond lies below `data_dir`.
+    pub memory_mb: u32,
     /// The log.
     pub log: Log,
     /// Where the HTTP listener listens.
@@ -62,7 +64,10 @@ pub struct Config {
 }
 
 /// The top-level keys that may stand once in all documents together.
-const SINGLE: [&str; 4] = ["synchronization", "log", "http", "data-dir"];
+const SINGLE: [&str; 5] = ["synchronization", "log", "http", "data-dir", "memory-mb"];
+
+/// Memory for what is known of each key, in MiB, if nothing is said.
+const MEMORY_MB: u32 = 64;
 
 impl Config {
     /// Reads `files` together; each may hold several documents.
@@ -88,6 +93,7 @@ impl Config {
         let defaults = synchronization.map(Defaults::read).unwrap_or_default();
         let data_dir = single.get("data-dir").and_then(|item| item.text("the path of a folder"));
         let data_dir = PathBuf::from(data_dir.unwrap_or_else(|| "driftless-data".into()));
+        let memory_mb = single.get("memory-mb").and_then(|item| item.number(1, 1 << 20)).unwrap_or(MEMORY_MB);
         let log = section("log", "the settings of the log");
         let log = log.map_or_else(|| Log::plain(&data_dir), |section| Log::read(section, &data_dir));
         let http = section("http", "the settings of the HTTP listener").and_then(http);
@@ -97,7 +103,7 @@ impl Config {
         sections.into_iter().for_each(Section::finish);
 
         let (enabled, files) = (defaults.enabled, files.to_vec());
-        let config = Config { enabled, enabled_at, data_dir, log, http, platforms, datasets, files };
+        let config = Config { enabled, enabled_at, data_dir, memory_mb, log, http, platforms, datasets, files };
         config.check(policy, &sink);
         sink.into_result().map(|()| config)
     }
@@ -124,6 +130,7 @@ impl Config {
         };
         json!({
             "data-dir": self.data_dir,
+            "memory-mb": self.memory_mb,
             "http": {"listen": self.http.to_string()},
             "log": self.log.shown(),
             "synchronization": {"enabled": self.enabled},

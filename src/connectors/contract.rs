@@ -10,18 +10,15 @@
 //!
 //! Every call works on batches; waiting calls are cancel-safe.
 
-mod exclusive;
-mod told;
-
 pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
+pub use super::exclusive::{Exclusive, ExclusiveWriter};
+pub use super::told::{BatchLimit, Finding, Page, Unreadable};
 pub use crate::event::Landed;
 pub use crate::event::lineage::Form;
 use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Seq, Token};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;
-pub use exclusive::{Exclusive, ExclusiveWriter};
 use std::sync::Arc;
-pub use told::{BatchLimit, Finding, Page, Unreadable};
 
 /// Number of a collection within its dataset, in the order of the configuration.
 pub type CollectionNo = u16;
@@ -448,7 +445,7 @@ pub trait Connector: Send + Sync {
 
     /// Opens a destination that nobody else writes (who-3); if `Abilities::exclusive` says so.
     async fn exclusive(&self, _scope: &Scope) -> Result<Arc<dyn Exclusive>> {
-        Err(exclusive::unsupported())
+        Err(super::exclusive::unsupported())
     }
 
     /// Ties the dataset here to a log by its name; fails with `log_lost` if it is tied to another one.

@@ -4,6 +4,8 @@ mod abilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod contract;
+mod exclusive;
+mod told;
 
 #[cfg(feature = "filesystem")]
 pub mod filesystem;

@@ -212,6 +212,16 @@ impl fmt::Debug for Hlc {
     }
 }
 
+/// How far a source's clock may be ahead of ours before its times are clamped (value-3).
+pub const CLOCK_AHEAD_MAX_MS: u64 = 500;
+
+/// value-3: the source's time, but after the version it changes and not far ahead of our clock.
+/// Where the two bounds cross, the lower one wins.
+#[must_use]
+pub fn write_time(base: Hlc, time_ms: u64, now_ms: u64) -> Hlc {
+    Hlc::from_ms(time_ms.min(now_ms + CLOCK_AHEAD_MAX_MS)).max(base.tick())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

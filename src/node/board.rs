@@ -32,6 +32,8 @@ pub enum Work {
     Capture,
     /// Settles a partition's proposals.
     Resolve,
+    /// Reads a platform's changes and settles them itself.
+    Fused,
     /// Writes a partition's versions to a platform.
     Apply,
     /// Observes and writes a partition of a platform.
@@ -175,6 +177,9 @@ pub struct Report {
 /// A dataset's status.
 #[derive(Clone, PartialEq, Debug, Serialize, Default)]
 pub struct DatasetReport {
+    /// The only writer, if its reader settles the changes itself (resolve-9).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fused: Option<Arc<str>>,
     /// Proposals not settled yet.
     pub unsettled: u64,
     /// Versions settled since the start.
@@ -278,6 +283,10 @@ impl DatasetReport {
         let stalled = stalled(post, &counts, lag, now_ms);
         self.stalled += usize::from(stalled.is_some());
         self.findings.extend(stalled);
+        if post.work == Work::Fused {
+            self.fused = Some(post.platform.clone());
+            self.settled += counts.settled;
+        }
         if post.work == Work::Resolve {
             self.unsettled += lag;
             self.settled += counts.settled;

@@ -3,10 +3,11 @@
 
 use super::lineages::Kept;
 use super::log::Opened;
+use super::mode::{Mode, mode};
 use super::project;
 use super::roster::Roster;
 use crate::config::{self, Bootstrap, Collection, SchemaChanges};
-use crate::connectors::contract::{Connector, Place, Scope};
+use crate::connectors::contract::{BatchLimit, Capture, Connector, Place, Scope};
 use crate::event::lineage::{self, Step, Taken};
 use crate::event::{self, ActorId, PlatformNo, Position, Schema, SchemaId};
 use crate::runtime::error::{Code, Error, Result};
@@ -28,6 +29,8 @@ pub struct Member {
     pub connector: Arc<dyn Connector>,
     /// What it does in the dataset (who-2).
     pub part: config::Part,
+    /// Whether it tells of its changes by a log.
+    pub is_log: bool,
 }
 
 /// A collection that is ready.
@@ -49,8 +52,20 @@ pub struct Dataset {
     pub actors: Vec<ActorId>,
     /// Its collections in order.
     pub collections: Vec<Ready>,
+    /// Who settles its changes.
+    pub mode: Mode,
     /// The versions of their schemas.
     pub lineages: Arc<Kept>,
+}
+
+/// Bytes of a batch at most.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// What its loops read at a time.
+#[must_use]
+pub(super) fn limit(dataset: &Dataset) -> BatchLimit {
+    let rows_max = usize::try_from(dataset.config.batch_size).unwrap_or(usize::MAX);
+    BatchLimit { rows_max, bytes_max: BATCH_BYTES_MAX }
 }
 
 /// The platforms of a dataset with their connectors; no I/O.
@@ -63,7 +78,8 @@ pub fn members(config: &config::Config, dataset: &config::Dataset) -> Result<Vec
             Error::new(Code::ConfigMissing, "the platform is not defined under `platforms`").at("platform", name)
         })?;
         let (connector, part) = (Arc::from(platform.connector()?), dataset.part(platform));
-        Ok(Member { name: name.into(), connector, part })
+        let is_log = platform.abilities().capture == Some(Capture::Log);
+        Ok(Member { name: name.into(), connector, part, is_log })
     };
     dataset.platforms().map(member).collect()
 }
@@ -119,6 +135,7 @@ pub async fn prepare(
     members: Vec<Member>,
     compression: Compression,
 ) -> Result<Dataset> {
+    let mode = mode(log, &*roster.lock().await, config, &members).await?;
     let (actors, rules) = seats(&mut *roster.lock().await, config, &members).await?;
     let mut collections = Vec::with_capacity(config.collections.len());
     let all = topics(&log.prefix, config);
@@ -142,7 +159,7 @@ pub async fn prepare(
         };
         collections.push(Ready { topics, schema });
     }
-    Ok(Dataset { config: config.clone(), members, actors, collections, lineages: Arc::new(lineages) })
+    Ok(Dataset { config: config.clone(), members, actors, collections, mode, lineages: Arc::new(lineages) })
 }
 
 /// The versions of a collection's schema, the newest last and ready to be written under: what the

@@ -1,7 +1,8 @@
 //! The loops of a destination that nobody else writes (who-3): one sink per partition, nothing captured.
 
 use super::board::Work;
-use super::loops::{Platform, limit, numbered};
+use super::dataset::limit;
+use super::loops::{Platform, numbered};
 use crate::apply::exclusive::ExclusiveSink;
 use crate::connectors::contract::Exclusive;
 use crate::flow;

@@ -2,8 +2,9 @@
 //! from their being there. It listens where it is told to, by default on this machine only, and asks
 //! nobody who he is.
 
+mod commands;
+
 use super::board::{State, Work};
-use super::commands;
 use super::inspect;
 use super::{Report, View};
 use crate::runtime::error::{Code, Error, Kind, Result};

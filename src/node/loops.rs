@@ -1,24 +1,24 @@
-//! From a dataset that is ready to its loops: a resolver per partition; per LOG platform one reader
+//! From a dataset that is ready to its loops: a resolver per partition, unless one reader settles itself; per LOG platform one reader
 //! and a sink per partition; per HINT platform an agent per partition (claim-9). Each loop stands on
 //! its own: one that stops leaves the others running.
 
 use super::board::{Board, Post, Work};
 use super::control::Control;
-use super::dataset::{Dataset, Member, Ready, place};
-use super::gate::{Gate, Valve};
-use super::hints::Fanout;
+use super::dataset::{Dataset, Member, Ready, limit, place};
+use super::gate::Valve;
 use super::log::Opened as OpenLog;
+use super::mode::Mode;
 use super::project::View;
 use super::tasks::Tasks;
 use super::verify;
-use crate::agent::{Agent, Part, Timing};
 use crate::apply::{ReaderTopics, Sink};
 use crate::capture::truncate::Limit;
 use crate::capture::{Capture, Lane};
 use crate::config;
-use crate::connectors::contract::{self, BatchLimit, CollectionNo, LogPlatform, Opened, Scope, Store};
+use crate::connectors::contract::{CollectionNo, Guarantee, LogPlatform, Opened, Scope};
 use crate::event::{ActorId, Key};
 use crate::flow;
+use crate::fused::Fused;
 use crate::govern::{Allowed, Policy};
 use crate::resolve::policy::LastWriter;
 use crate::runtime::clock::Clock;
@@ -26,6 +26,7 @@ use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::progress::Progress;
 use crate::runtime::telemetry::{DatasetMeter, ERROR, PlatformMeter, count_error};
 use crate::settle::{Projection, Resolver};
+use crate::state::{Heads, Memory};
 use crate::topic::{Log, Partition, Typed};
 use std::convert::Infallible;
 use std::future::Future;
@@ -37,17 +38,12 @@ const CHECKPOINT_EVERY_MS: u64 = 100;
 const RETRY_EVERY_MS: u64 = 20;
 /// Versions that may wait in a partition of a sink.
 const PENDING_MAX: usize = 10_000;
-/// Keys an agent works on together.
-const AGENT_BATCH_MAX: usize = 256;
-/// Bytes of a batch at most.
-const BATCH_BYTES_MAX: usize = 4 << 20;
 /// When heads are written to S (resolve-4).
 const PROJECTION: Projection = Projection { versions_max: 100_000, every_ms: 600_000 };
+/// The same where it is read again from D: about as often as a gigabyte is written.
+const FUSED_PROJECTION: Projection = Projection { versions_max: 1_000_000, every_ms: 600_000 };
 /// Milliseconds after which a change that is missing in C stops its partition (resolve-5).
 const GAP_AFTER_MS: u64 = 60_000;
-/// When agents act by themselves.
-const TIMING: Timing =
-    Timing { scan_every_ms: 600_000, mark_every_ms: 5_000, write_within_ms: 30_000, margin_ms: 120_000 };
 /// The pause before a loop that stopped at a single record tries again, in milliseconds.
 const BLOCKED_MS: u64 = 5_000;
 
@@ -57,6 +53,7 @@ pub(super) struct Loops {
     pub(super) log: OpenLog,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) board: Arc<Board>,
+    pub(super) memory: Memory,
     pub(super) tasks: Tasks,
     pub(super) control: Control,
     pub(super) config: Arc<config::Config>,
@@ -92,7 +89,9 @@ impl Loops {
     fn post(&self, dataset: &Arc<str>, platform: &Arc<str>, work: Work, input: Option<Partition>) -> Arc<Post> {
         let progress = match work {
             Work::Resolve => Progress::of_dataset(DatasetMeter::new(dataset, "last-write-wins")),
-            Work::Capture | Work::Apply | Work::Agent => Progress::of_platform(PlatformMeter::new(dataset, platform)),
+            Work::Capture | Work::Fused | Work::Apply | Work::Agent => {
+                Progress::of_platform(PlatformMeter::new(dataset, platform))
+            }
             Work::Prepare | Work::Open | Work::Hints | Work::Discard => Progress::default(),
         };
         self.board.post(Post { input, progress: Arc::new(progress), ..Post::new(dataset, platform, work) })
@@ -101,7 +100,7 @@ impl Loops {
     /// Starts everything of a dataset that is ready.
     pub(super) fn start(&self, dataset: &Arc<Dataset>) {
         let name: Arc<str> = dataset.config.name.as_str().into();
-        for ready in &dataset.collections {
+        for ready in dataset.collections.iter().filter(|_| dataset.mode == Mode::Separate) {
             for index in 0..ready.topics.partitions {
                 self.resolver(dataset, &name, ready, index);
             }
@@ -137,6 +136,8 @@ impl Loops {
             parts: ready.topics.parts(index),
             policy: Arc::new(LastWriter),
             projection: PROJECTION,
+            memory: self.memory.clone(),
+            heads: Arc::new(Heads { coded: self.log.coded.clone(), topic: ready.topics.dataset(index).topic }),
             gap_after_ms: GAP_AFTER_MS,
             progress: post.progress.clone(),
         };
@@ -166,11 +167,6 @@ fn tell(post: &Post, error: &Error) {
     post.failed(error);
 }
 
-pub(super) fn limit(dataset: &Dataset) -> BatchLimit {
-    let rows_max = usize::try_from(dataset.config.batch_size).unwrap_or(usize::MAX);
-    BatchLimit { rows_max, bytes_max: BATCH_BYTES_MAX }
-}
-
 /// The number of a collection, as connectors count.
 pub(super) fn numbered(dataset: &Dataset) -> impl Iterator<Item = (CollectionNo, &Ready)> {
     (0..).zip(&dataset.collections)
@@ -182,8 +178,8 @@ pub(super) struct Platform {
     pub(super) loops: Loops,
     pub(super) dataset: Arc<Dataset>,
     name: Arc<str>,
-    member: Member,
-    actor: ActorId,
+    pub(super) member: Member,
+    pub(super) actor: ActorId,
 }
 
 impl Platform {
@@ -213,7 +209,7 @@ impl Platform {
         let places =
             places.map(|(i, (c, ready))| place(config, c, &self.member.name, Some(view.schema(i, &ready.schema))));
         let scope = Scope { dataset: config.name.clone(), collections: places.collect() };
-        if self.member.part.guarantee == contract::Guarantee::Exclusive {
+        if self.member.part.guarantee == Guarantee::Exclusive {
             self.start_exclusive(&view.exclusive(self.member.connector.exclusive(&scope).await?));
             return Ok(());
         }
@@ -245,13 +241,13 @@ impl Platform {
     }
 
     /// The policy, asked about this platform before each write.
-    fn allowed(&self) -> Allowed {
+    pub(super) fn allowed(&self) -> Allowed {
         let (config, policy, name) = (self.loops.config.clone(), self.loops.policy, self.member.name.clone());
         let dataset = self.dataset.config.clone();
         Arc::new(move || super::allowed(&config, &dataset, policy, Some(&name)))
     }
 
-    fn ledger(&self, ready: &Ready, index: u32) -> Partition {
+    pub(super) fn ledger(&self, ready: &Ready, index: u32) -> Partition {
         ready.topics.ledger(&self.member.name, index)
     }
 
@@ -266,6 +262,12 @@ impl Platform {
     }
 
     fn start_log(&self, platform: Arc<dyn LogPlatform>, view: &View) {
+        // resolve-9: everything in the dataset came from here, so there is nothing to apply.
+        if let Mode::Fused(writer) = self.dataset.mode
+            && self.dataset.members.get(writer).is_some_and(|member| member.name == self.member.name)
+        {
+            return self.fused(platform, view);
+        }
         if self.member.part.proposes {
             self.capture(platform.clone(), view);
         } else {
@@ -283,13 +285,33 @@ impl Platform {
     fn capture(&self, platform: Arc<dyn LogPlatform>, view: &View) {
         let post = self.post(Work::Capture, None);
         view.aside().tell(post.progress.clone());
+        let capture = self.reader(platform, view, &post);
+        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
+        self.loops.tasks.spawn(async move { loops.tend(post, || flow::capture(&capture, limit)).await });
+    }
+
+    fn fused(&self, platform: Arc<dyn LogPlatform>, view: &View) {
+        let post = self.post(Work::Fused, None);
+        view.aside().tell(post.progress.clone());
+        let parts = |ready: &Ready| (0..ready.topics.partitions).map(|i| ready.topics.parts(i)).collect::<Vec<_>>();
+        let fused = Fused {
+            reader: self.reader(platform, view, &post),
+            parts: self.dataset.collections.iter().flat_map(parts).collect(),
+            policy: Arc::new(LastWriter),
+            projection: FUSED_PROJECTION,
+        };
+        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
+        self.loops.tasks.spawn(async move { loops.tend(post, || flow::fused(&fused, limit)).await });
+    }
+
+    fn reader(&self, platform: Arc<dyn LogPlatform>, view: &View, post: &Post) -> Capture {
         let topics: Vec<_> = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
         let lane_of = move |collection: CollectionNo, key: &Key| {
             let (before, this) = topics.split_at(usize::from(collection).min(topics.len()));
             let first: u32 = before.iter().map(|topics| topics.partitions).sum();
             (first + this.first().map_or(0, |topics| topics.of(key))) as usize
         };
-        let capture = Capture {
+        Capture {
             log: self.loops.typed(),
             clock: self.loops.clock.clone(),
             platform,
@@ -300,11 +322,10 @@ impl Platform {
             parts: view.parts(),
             lineages: self.dataset.lineages.clone(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
+            memory: self.loops.memory.clone(),
             truncate: self.truncate(),
             progress: post.progress.clone(),
-        };
-        let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
-        self.loops.tasks.spawn(async move { loops.tend(post, || flow::capture(&capture, limit)).await });
+        }
     }
 
     /// read-9: where others write too, a large truncate is passed on only if the dataset says so.
@@ -365,64 +386,5 @@ impl Platform {
             };
             loops.tend(post, attempt).await;
         });
-    }
-
-    fn start_hint(&self, store: Arc<dyn Store>) {
-        let topics = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
-        let fanout = Fanout::new(store, topics);
-        for (collection, ready) in numbered(&self.dataset) {
-            let (post, loops, pump) = (self.post(Work::Hints, None), self.loops.clone(), fanout.clone());
-            self.loops.tasks.spawn(async move { loops.tend(post, || pump.pump(collection)).await });
-            for index in 0..ready.topics.partitions {
-                self.agent(fanout.part(index), collection, ready, index);
-            }
-        }
-    }
-
-    fn agent(&self, store: Arc<dyn contract::Store>, collection: CollectionNo, ready: &Ready, index: u32) {
-        let post = self.post(Work::Agent, Some(ready.topics.dataset(index)));
-        let (valve, limit) = (self.loops.valve(&self.dataset, ready, false), limit(&self.dataset));
-        let (platform, ready, told) = (self.clone(), ready.clone(), post.clone());
-        let attempt = move |gate| {
-            let agent = platform.agent_of(store.clone(), collection, &ready, index, &told, gate);
-            async move { flow::agent(&agent, limit).await }
-        };
-        let loops = self.loops.clone();
-        self.loops.tasks.spawn(async move { loops.tend_gated(valve, post, attempt).await });
-    }
-
-    fn agent_of(
-        &self,
-        store: Arc<dyn contract::Store>,
-        collection: CollectionNo,
-        ready: &Ready,
-        index: u32,
-        post: &Post,
-        gate: Gate,
-    ) -> Agent {
-        let topics = ready.topics.clone();
-        let config::Part { proposes, receives, .. } = self.member.part;
-        Agent {
-            log: self.loops.typed(),
-            clock: self.loops.clock.clone(),
-            store,
-            me: self.actor,
-            collection,
-            lineages: self.dataset.lineages.clone(),
-            index,
-            changes: topics.changes(index),
-            dataset: topics.dataset(index),
-            ledger: self.ledger(ready, index),
-            owns: Arc::new(move |key| topics.of(key) == index),
-            timing: TIMING,
-            batch_max: AGENT_BATCH_MAX,
-            replay: false,
-            // who-4: it tells what is there, and writes nothing.
-            part: Part { proposes, receives: receives && gate == Gate::Open },
-            dead_after_ms: u64::from(self.dataset.config.dead_after_s) * 1000,
-            orders: post.orders.clone(),
-            allowed: self.allowed(),
-            progress: post.progress.clone(),
-        }
     }
 }

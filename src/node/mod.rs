@@ -12,9 +12,10 @@ pub mod inspect;
 pub mod leftovers;
 pub mod letters;
 pub mod log;
+pub mod mode;
 pub mod roster;
 
-mod commands;
+mod agents;
 mod exclusive;
 mod gate;
 mod hints;
@@ -31,6 +32,7 @@ use crate::config::{self, Config};
 use crate::govern::{self, Party, Policy};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Result};
+use crate::state::Memory;
 use board::{Board, Post, Report, Work};
 use control::Control;
 use loops::Loops;
@@ -67,11 +69,13 @@ impl Node {
     pub async fn start(config: Arc<Config>, policy: &'static dyn Policy, clock: Arc<dyn Clock>) -> Result<Node> {
         let log = log::Opened::open(&config.log, clock.clone()).await?;
         let roster = Roster::open(log.raw.clone(), clock.clone(), &config.log.prefix).await?;
+        let memory = Memory::open((config.memory_mb as usize) << 20, &config.data_dir.join("state"))?;
         let control = Control::new(roster);
         let loops = Loops {
             log,
             clock,
             board: Arc::default(),
+            memory,
             tasks: tasks::Tasks::new(),
             control: control.clone(),
             config: config.clone(),

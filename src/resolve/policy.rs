@@ -75,6 +75,7 @@ mod tests {
         }
     }
 
+    /// value-4
     #[test]
     fn value_4_time_decides_then_priority_then_actor_then_content_and_a_delete_is_a_write() {
         let rules = Rules { priority: vec![PlatformNo(3), PlatformNo(1)], ..Rules::default() };

@@ -4,17 +4,17 @@
 use crate::event::{
     Canonical, Control, Ctr, Link, Offset, Origin, Record, Rules, Schema, SchemaId, Seq, StateRecord, Validity,
 };
-use crate::event::{Key, ResolverMark, Stamp};
+use crate::event::{ResolverMark, Stamp};
 use crate::guard;
+use crate::state::view::View;
 use crate::topic::claim;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The state of one partition.
 #[derive(Clone, Default, Debug)]
 pub struct PartState {
-    /// The newest version of each key.
-    pub heads: HashMap<Key, Arc<Canonical>>,
+    /// The newest version of each key, of those that were fetched for what comes next.
+    pub heads: View<Arc<Canonical>>,
     /// The chain of D: next offset, last sequence number, its id.
     pub link: Link,
     /// The resolver's counter of merge dots.
@@ -38,7 +38,7 @@ impl PartState {
     pub fn restore_head(&mut self, state: &StateRecord) {
         let newest = self.heads.get(&state.head.key).map_or(0, |h| h.seq);
         if state.head.seq > newest {
-            self.heads.insert(state.head.key.clone(), state.head.clone());
+            self.heads.put(state.head.key.clone(), state.head.clone());
         }
     }
 
@@ -67,7 +67,7 @@ impl PartState {
         }
         // An S entry may be newer than this record: guard seq.
         if self.heads.get(&canonical.key).is_none_or(|h| h.seq < canonical.seq) {
-            self.heads.insert(canonical.key.clone(), canonical.clone());
+            self.heads.put(canonical.key.clone(), canonical.clone());
         }
     }
 

@@ -77,9 +77,18 @@ type Told<'a> = (u64, u64, &'a Rules, &'a [Arc<Schema>], &'a Validity, u64, Hash
 
 fn told(state: &PartState) -> Told<'_> {
     let PartState { heads, link, rctr, rules, schemas, changes, c_off, .. } = state;
-    (link.seq, *rctr, rules, schemas, changes, *c_off, heads.clone())
+    (
+        link.seq,
+        *rctr,
+        rules,
+        schemas,
+        changes,
+        *c_off,
+        heads.iter().map(|(key, head)| (key.clone(), head.clone())).collect(),
+    )
 }
 
+/// resolve-3
 #[test]
 fn resolve_3_the_versions_are_a_function_of_the_inputs() {
     let (mut one, mut other) = (PartState::default(), PartState::default());
@@ -101,7 +110,7 @@ fn a_successor_finds_what_the_owner_had_from_any_mark_and_any_end_of_the_journal
         let mark = before.mark(STAMP, 1);
         for landed in projected..=journal.len() {
             let mut state = PartState::default();
-            for head in before.heads.values() {
+            for (_, head) in before.heads.iter() {
                 state.restore_head(&StateRecord { stamp: STAMP, head: head.clone() });
             }
             state.restore_mark(&mark);

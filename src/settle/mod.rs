@@ -3,25 +3,27 @@
 //! is folded, so that a successor finds the same state. S only shortens its way there.
 
 pub mod gaps;
+mod heads;
 pub mod history;
 mod told;
 
 use crate::event::{
-    Canonical, Control, ControlInput, Fp, Key, Offset, Record, ResolverMark, Role, Rules, Schema, Seq, Stamp,
-    StateRecord, Validity,
+    Canonical, Control, ControlInput, Fp, Key, Offset, Record, Role, Rules, Schema, Seq, Stamp, Validity,
 };
 use crate::guard;
 use crate::resolve::{self, Ancestor, PartState, Policy, group};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::runtime::progress::Progress;
+use crate::state::{Codec, Memory};
 use crate::topic::lineages::announcement;
-use crate::topic::message::{Newest, message};
+use crate::topic::message::message;
 use crate::topic::name::Parts;
 use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
 use gaps::Gaps;
-use std::collections::{HashMap, HashSet};
+use heads::{Heads, Restoring};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// When the heads are written to S (resolve-4): whichever comes first.
@@ -45,6 +47,10 @@ pub struct Resolver {
     pub policy: Arc<dyn Policy>,
     /// When S is written.
     pub projection: Projection,
+    /// Where what is known of keys is kept.
+    pub memory: Memory,
+    /// How heads become bytes.
+    pub heads: Arc<dyn Codec<Arc<Canonical>>>,
     /// Milliseconds after which a change that is missing stops the partition (resolve-5).
     pub gap_after_ms: u64,
     /// What is told of the work.
@@ -59,10 +65,8 @@ pub struct Journal<'a> {
     state: PartState,
     dataset: Writer,
     projected: Writer,
-    newest: Newest,
+    heads: Heads,
     number: u64,
-    /// Verified versions not in S yet.
-    behind: HashMap<Key, Arc<Canonical>>,
     behind_since_ms: u64,
     strays: HashSet<Key>,
     looked_ms: u64,
@@ -74,20 +78,19 @@ impl Resolver {
     /// claim-5: S first, then D to its end. What D holds is folded; nothing is remembered from before.
     pub async fn take_over(&self) -> Result<Journal<'_>> {
         let session = self.log.session().await?;
-        let (mut heads, mut newest, mut mark) = (PartState::default(), Newest::default(), None::<ResolverMark>);
+        let (state, heads) = (PartState::default(), Heads::new(self));
+        let mut restoring = Restoring { state, heads, mark: None, failed: None };
         let mut folded = Folded::open(&*self.log, &self.parts.state, 0, Validity::default()).await?;
         let bid = Bid { at: &self.parts.state, role: Role::Resolver, owner: self.clock.fresh_id(), epoch: None };
-        let restored = claim(&*self.log, &session, &mut folded, &bid, |delivered| {
-            restore(&mut heads, &mut newest, &mut mark, delivered);
-        });
-        let stamp = restored.await?.unwrap_or_default();
+        let stamp = claim(&*self.log, &session, &mut folded, &bid, |d| restoring.take(d)).await?.unwrap_or_default();
+        let Restoring { mut state, mut heads, mark, failed } = restoring;
+        failed.map_or(Ok(()), Err)?;
         let projected = Writer::sole(self.log.clone(), session.clone(), self.parts.state.clone(), &folded);
-        let mut state = heads;
         let number = mark.as_ref().map_or(0, |m| m.number);
         if let Some(mark) = &mark {
             state.restore_mark(mark);
         }
-        let (dataset, behind, strays) = self.read_journal(&mut state, &session).await?;
+        let (dataset, strays) = self.read_journal(&mut state, &mut heads, &session).await?;
         let now_ms = self.clock.now_ms();
         self.progress.settled(0, 0, state.c_off, now_ms);
         Ok(Journal {
@@ -97,9 +100,8 @@ impl Resolver {
             state,
             dataset,
             projected,
-            newest,
+            heads,
             number,
-            behind,
             behind_since_ms: now_ms,
             strays,
             looked_ms: now_ms,
@@ -111,20 +113,23 @@ impl Resolver {
     async fn read_journal(
         &self,
         state: &mut PartState,
+        heads: &mut Heads,
         session: &Arc<dyn Session<Typed>>,
-    ) -> Result<(Writer, HashMap<Key, Arc<Canonical>>, HashSet<Key>)> {
+    ) -> Result<(Writer, HashSet<Key>)> {
         let chain = Validity { tip: (state.link.seq, state.link.id), ..Validity::default() };
         let at = &self.parts.dataset;
         let mut folded = Folded::open(&*self.log, at, state.link.offset, chain).await?;
         let high = self.log.bounds(at).await?.high;
-        let (mut behind, mut strays) = (HashMap::new(), HashSet::new());
+        let mut strays = HashSet::new();
         while folded.offset() < high {
-            for (delivered, valid) in folded.next(1000).await? {
+            let batch = folded.next(1000).await?;
+            heads.fetch_of(state, batch.iter().filter_map(|(delivered, _)| delivered.payload.as_ref()))?;
+            for (delivered, valid) in batch {
                 match delivered.payload.as_deref() {
                     Some(Record::Canonical(canonical)) if valid => {
                         state.fold(canonical, Some(delivered.offset));
                         self.log_conflict(session, canonical).await?;
-                        behind.insert(canonical.key.clone(), canonical.clone());
+                        heads.note_behind(&canonical.key)?;
                         strays.remove(&canonical.key);
                     }
                     Some(Record::Canonical(copy)) if copies_head(state, copy) => _ = strays.remove(&copy.key),
@@ -133,7 +138,7 @@ impl Resolver {
             }
         }
         state.link.offset = folded.offset();
-        Ok((Writer::sole(self.log.clone(), session.clone(), at.clone(), &folded), behind, strays))
+        Ok((Writer::sole(self.log.clone(), session.clone(), at.clone(), &folded), strays))
     }
 
     /// The conflict topic is a projection too: at least once, keyed so that duplicates collapse.
@@ -149,20 +154,6 @@ impl Resolver {
 /// Whether a record of D is a verbatim copy of its key's head (claim-7).
 fn copies_head(state: &PartState, record: &Canonical) -> bool {
     record.copy && state.heads.get(&record.key).is_some_and(|h| (h.seq, h.id) == (record.seq, record.id))
-}
-
-/// Takes a valid record of S.
-fn restore(heads: &mut PartState, newest: &mut Newest, mark: &mut Option<ResolverMark>, delivered: &Delivered<Typed>) {
-    match delivered.payload.as_deref() {
-        Some(Record::State(state)) => {
-            heads.restore_head(state);
-            newest.replace(state.head.key.0.clone(), &delivered.key);
-        }
-        Some(Record::ResolverMark(found)) if mark.as_ref().is_none_or(|m| m.number < found.number) => {
-            *mark = Some((**found).clone());
-        }
-        _ => {}
-    }
 }
 
 impl Journal<'_> {
@@ -182,6 +173,7 @@ impl Journal<'_> {
     pub async fn settle(&mut self, inputs: Vec<Delivered<Typed>>) -> Result<()> {
         let now_ms = self.resolver.clock.now_ms();
         let mut outputs = Vec::with_capacity(inputs.len());
+        self.heads.fetch_of(&mut self.state, inputs.iter().filter_map(|input| input.payload.as_ref()))?;
         for input in inputs {
             let Some(record) = &input.payload else { continue };
             let new = input.offset >= self.state.settled;
@@ -253,7 +245,7 @@ impl Journal<'_> {
     /// Takes the answer of the oldest append: its versions are known to count from here on (claim-4).
     pub async fn confirm(&mut self) -> Result<usize> {
         let (messages, _) = self.dataset.settle().await?;
-        if self.behind.is_empty() {
+        if self.heads.behind_len == 0 {
             self.behind_since_ms = self.resolver.clock.now_ms();
         }
         let mut conflicts = 0;
@@ -261,7 +253,7 @@ impl Journal<'_> {
             if let Record::Canonical(canonical) = record {
                 conflicts += usize::from(canonical.conflict.is_some());
                 self.tell_conflict(canonical);
-                self.behind.insert(canonical.key.clone(), canonical.clone());
+                self.heads.note_behind(&canonical.key)?;
                 self.resolver.log_conflict(&self.session, canonical).await?;
             }
         }
@@ -276,7 +268,8 @@ impl Journal<'_> {
         if self.dataset.in_flight() {
             return u64::MAX;
         }
-        let project = if self.behind.is_empty() || self.is_behind() { u64::MAX } else { self.behind_since_ms };
+        let idle = self.heads.behind_len == 0 || self.is_behind();
+        let project = if idle { u64::MAX } else { self.behind_since_ms };
         let projected = self.looked_ms.min(project).saturating_add(self.resolver.projection.every_ms);
         projected.min(self.gaps.due_ms(self.resolver.gap_after_ms))
     }
@@ -292,13 +285,15 @@ impl Journal<'_> {
     pub async fn tend(&mut self) -> Result<()> {
         let now_ms = self.resolver.clock.now_ms();
         self.check_gaps(now_ms).await?;
-        let full = !self.dataset.in_flight() && self.behind.len() >= self.resolver.projection.versions_max;
+        let full = !self.dataset.in_flight()
+            && !self.is_behind()
+            && self.heads.behind_len >= self.resolver.projection.versions_max;
         if !full && now_ms < self.due_ms() {
             return Ok(());
         }
         self.looked_ms = now_ms;
         self.reassert().await?;
-        if !self.behind.is_empty() && !self.is_behind() && guard!("project", true) {
+        if self.heads.behind_len > 0 && !self.is_behind() && guard!("project", true) {
             self.project().await?;
         }
         Ok(())
@@ -321,39 +316,21 @@ impl Journal<'_> {
     async fn reassert(&mut self) -> Result<()> {
         self.dataset.look_behind().await?;
         self.strays.extend(self.dataset.take_strays());
-        let heads = self.strays.drain().filter_map(|key| self.state.heads.get(&key));
-        let copies = heads.map(|h| Canonical { copy: true, ..(**h).clone() });
-        let copies: Vec<Message<Typed>> =
-            copies.map(|copy| message(Arc::new(Record::Canonical(Arc::new(copy))))).collect();
-        if guard!("claim-7", true) {
-            self.dataset.send(copies);
-            self.dataset.settle_all().await?;
+        // What lands between the copies is read when they settle: a mark behind it would hide it for good.
+        while !self.strays.is_empty() {
+            self.heads.fetch(&mut self.state, &self.strays)?;
+            let heads = self.strays.drain().filter_map(|key| self.state.heads.get(&key));
+            let copies = heads.map(|h| Canonical { copy: true, ..(**h).clone() });
+            let copies: Vec<Message<Typed>> =
+                copies.map(|copy| message(Arc::new(Record::Canonical(Arc::new(copy))))).collect();
+            if guard!("claim-7", true) {
+                self.dataset.send(copies);
+                self.dataset.settle_all().await?;
+            }
+            self.strays.extend(self.dataset.take_strays());
         }
         self.state.link.offset = self.dataset.verified();
         Ok(())
-    }
-
-    /// resolve-4: heads first, the mark once they are known to count, then what they supersede goes.
-    async fn project(&mut self) -> Result<()> {
-        self.state.link.offset = self.dataset.verified();
-        let mut removals = Vec::new();
-        let mut entries = Vec::with_capacity(self.behind.len());
-        for (key, head) in self.behind.drain() {
-            let record = Record::State(Box::new(StateRecord { stamp: self.stamp, head }));
-            let entry = message(Arc::new(record));
-            removals.extend(self.newest.replace(key.0, &entry.key));
-            entries.push(entry);
-        }
-        self.projected.send(entries);
-        if guard!("mark-after-acks", true) {
-            self.projected.settle_all().await?;
-        }
-        self.number += 1;
-        let mark = Record::ResolverMark(Box::new(self.state.mark(self.stamp, self.number)));
-        self.projected.send(vec![message(Arc::new(mark))]);
-        self.projected.settle_all().await?;
-        self.projected.send(removals);
-        self.projected.settle_all().await
     }
 }
 

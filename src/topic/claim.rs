@@ -119,6 +119,7 @@ mod tests {
         }))
     }
 
+    /// claim-5
     #[test]
     fn claim_5_of_two_candidates_the_first_in_the_log_wins_and_the_old_owner_is_void() {
         let mut fold = Validity::default();
@@ -140,6 +141,7 @@ mod tests {
         assert_eq!(counts, [true, false, false, true, true]);
     }
 
+    /// claim-10
     #[test]
     fn claim_10_a_command_needs_no_claim_and_counts_once() {
         let mut fold = Validity::default();

@@ -69,6 +69,22 @@ impl Coded {
         self.shared.collections.read().get(topic).map(|collection| collection.row.clone())
     }
 
+    /// Appends a record of the collection with the topic `<c>`, as the log would hold it.
+    pub fn encode(&self, topic: &str, record: &Record, out: &mut Vec<u8>) -> Result<()> {
+        encode_one(record, &self.shared.collection_of(topic)?, self.forms(), out)
+    }
+
+    /// Reads what `encode` wrote in this process.
+    pub fn decode(&self, bytes: &Bytes) -> Result<Record> {
+        avro::decode(bytes, self.forms()).map_err(|undecoded| match undecoded {
+            Undecoded::Broken(error) => error,
+            Undecoded::UnknownSchema(id) => {
+                let problem = "a record of this process names a schema that it does not know; this is a bug, report it";
+                Error::new(Code::Unexpected, problem).at("schema", id.0)
+            }
+        })
+    }
+
     fn forms(&self) -> &Arc<Forms> {
         self.shared.schemas.forms()
     }

@@ -4,7 +4,13 @@
 use super::{Message, Typed};
 use crate::event::{Key, Record, Role, Stamp};
 use bytes::Bytes;
-use std::collections::HashMap;
+
+/// The tag of heads, in S.
+pub const HEAD: u8 = b's';
+/// The tag of what a reader knows, in L.
+pub const KNOWN: u8 = b'k';
+/// The tag of ledger entries, in L.
+pub const LEDGER: u8 = b'l';
 
 /// The message that carries a record.
 #[must_use]
@@ -12,18 +18,11 @@ pub fn message(record: Typed) -> Message<Typed> {
     Message { key: key_of(&record), payload: Some(record) }
 }
 
-/// The newest message of each record in a compacted topic, so that an older one can be removed once
-/// the newer is known to count (claim-6).
-#[derive(Default)]
-pub struct Newest(HashMap<Bytes, Bytes>);
-
-impl Newest {
-    /// Notes that `newer` is the newest message of `record`; returns the message that removes the
-    /// one before.
-    pub fn replace(&mut self, record: Bytes, newer: &Bytes) -> Option<Message<Typed>> {
-        let older = self.0.insert(record, newer.clone()).filter(|older| older != newer)?;
-        Some(Message { key: older, payload: None })
-    }
+/// The message that removes the `number`-th record of `key` that `owner` wrote, from a compacted topic
+/// where records have this `tag` (claim-6): only once a newer one is known to count.
+#[must_use]
+pub fn removal(tag: u8, key: &Key, number: u64, owner: u128) -> Message<Typed> {
+    Message { key: keyed(tag, key, number, Stamp { epoch: 0, owner }), payload: None }
 }
 
 fn key_of(record: &Record) -> Bytes {
@@ -32,11 +31,11 @@ fn key_of(record: &Record) -> Bytes {
         Record::Canonical(c) => c.key.0.clone(),
         Record::Control(_) | Record::Truncate(_) => Bytes::new(),
         Record::Claim(c) => numbered(b'c', role_number(c.role) << 48 | c.stamp.epoch, c.stamp),
-        Record::State(s) => keyed(b's', &s.head.key, s.head.seq, s.stamp),
+        Record::State(s) => keyed(HEAD, &s.head.key, s.head.seq, s.stamp),
         Record::ResolverMark(m) => numbered(b'm', m.number, m.stamp),
-        Record::Known(k) => keyed(b'k', &k.key, k.known.pos.commit, k.stamp),
+        Record::Known(k) => keyed(KNOWN, &k.key, k.known.pos.commit, k.stamp),
         Record::ReaderMark(m) => numbered(b'r', m.number, m.stamp),
-        Record::Ledger(l) => keyed(b'l', &l.key, l.rev, l.stamp),
+        Record::Ledger(l) => keyed(LEDGER, &l.key, l.rev, l.stamp),
         Record::AgentMark(m) => numbered(b'a', m.rev, m.stamp),
         // Two resolvers settle the same conflict in the same seq or one of them is void.
         Record::Conflict(c) => keyed(b'x', &Key::default(), c.seq, Stamp::default()),

@@ -117,9 +117,8 @@ fn many_files_that_disappear_at_once_are_deleted_only_after_a_person_has_confirm
     assert_eq!(typed(&world, "deletes confirm notes files").0, 2, "there is nothing to confirm");
 
     // Meant.
-    remove();
-    until("they are shown again", || gone() > 10);
     node.kill();
+    remove();
     let node = Process::start(&world);
     until("all are shown", || gone() == 190);
     assert_eq!(typed(&world, "deletes confirm notes files").1["confirmed"], 190);

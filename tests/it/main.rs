@@ -6,12 +6,14 @@
     reason = "a test fails by panicking and tells figures"
 )]
 
+mod fused;
 mod governed;
 mod held;
 mod journal;
 mod killed;
 mod letters;
 mod lost;
+mod memory;
 mod node;
 mod process;
 mod projection;

@@ -39,9 +39,15 @@ pub(crate) struct Process(pub Child);
 impl Process {
     /// Starts a node and waits until it says that it runs.
     pub(crate) fn start(world: &impl Configured) -> Process {
+        Process::start_with(world, &[])
+    }
+
+    /// Starts a node with more in its environment.
+    pub(crate) fn start_with(world: &impl Configured, environment: &[(&str, &str)]) -> Process {
         let log = fs::File::options().create(true).append(true).open(world.folder().join("node.log")).unwrap();
         let mut run = program();
         run.args(["run", "--config"]).arg(written(world)).stdout(Stdio::piped()).stderr(log);
+        run.envs(environment.iter().copied());
         let mut child = run.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -58,6 +58,8 @@ pub(crate) struct Config {
     pub strict: bool,
     /// Each operation is carried through before the next one: no conflicts may occur (I13).
     pub sequential: bool,
+    /// The first platform alone writes, and its reader settles (resolve-9).
+    pub fused: bool,
     /// After this much virtual time without progress the deployment is at rest. Longer than any
     /// interval at which the product looks again by itself.
     pub quiet_ms: u64,
@@ -252,6 +254,7 @@ impl<'a> Simulation<'a> {
             clock: SimClock::new(self.time.clone(), skew),
             platforms: self.sites.iter().enumerate().map(platform).collect(),
             topics: self.topics.clone(),
+            fused: self.config.fused,
             lineages: self.lineages.clone(),
             policy: self.config.policy,
             assigned: assigned.clone(),
@@ -318,6 +321,9 @@ impl<'a> Simulation<'a> {
             self.settle("before the next operation");
             self.app_alter();
             self.app_write();
+            if self.config.fused {
+                self.app_touch();
+            }
         }
         self.settle("after the last operation");
         if self.oracle.conflicts() > 0 {
@@ -396,7 +402,7 @@ impl<'a> Simulation<'a> {
         let (sites, config) = (&self.sites, self.config);
         let (exact, strict) = (config.is_exact(), config.strict);
         let reasserts = self.product.reasserts();
-        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict, reasserts };
+        let rest = Rest { keys: config.keys, platforms: sites.len(), exact, strict, reasserts, fused: config.fused };
         self.oracle.judge_rest(rest, |p, key| sites[p].tags(key));
     }
 

@@ -27,10 +27,24 @@ const BASE: Config = Config {
     skew_ms: 0,
     strict: true,
     sequential: false,
+    fused: false,
     quiet_ms: 300_000,
     steps_max: 40_000,
 };
 
+/// One platform writes, and its reader settles (resolve-9).
+const ALONE: Config = Config { name: "fused: log, unique", platforms: &[LOG, LOG, UNIQUE], fused: true, ..BASE };
+
+/// The names of the configurations in which one platform writes.
+#[cfg(feature = "mutants")]
+pub(crate) const FUSED: &[&str] = &[
+    ALONE.name,
+    "fused: log, files, register",
+    "fused: log, content, 2 partitions",
+    "fused: hot key",
+    "fused: heavy faults",
+    "fused: truncates",
+];
 /// Large groups, cut short again and again.
 const GROUPS: Config = Config {
     name: "2 log, truncates, heavy faults",
@@ -43,12 +57,15 @@ const GROUPS: Config = Config {
     ..BASE
 };
 
-/// Local edits in quick succession on few keys: what a sink finds is ahead of what the reader has told.
+/// Local edits in quick succession on few keys, many of them deletions: what a sink finds is ahead of what
+/// the reader has told, and looks like something older (sink-4).
 const STORM: Config = Config {
     name: "2 log, storm",
     platforms: &[LOG, LOG],
+    policy: Policy::Register,
     keys: 2,
     operations: 60,
+    truncates: 120,
     faults: 2,
     write_weight: 30,
     ..BASE
@@ -122,5 +139,24 @@ pub(crate) const CONFIGS: &[Config] = &[
         sequential: true,
         ..BASE
     },
+    ALONE,
+    Config {
+        name: "fused: log, files, register",
+        platforms: &[LOG, LOG, FILES],
+        policy: Policy::Register,
+        skew_ms: 200,
+        ..ALONE
+    },
+    Config {
+        name: "fused: log, content, 2 partitions",
+        platforms: &[LOG, LOG, CONTENT],
+        partitions: 2,
+        keys: 4,
+        ..ALONE
+    },
+    Config { name: "fused: hot key", keys: 1, operations: 24, ..ALONE },
+    Config { name: "fused: heavy faults", faults: 12, fault_weight: 40, ..ALONE },
+    Config { name: "fused: truncates", keys: 6, operations: 30, truncates: 120, ..ALONE },
+    Config { name: "fused: in sequence", faults: 0, sequential: true, ..ALONE },
     Config { name: "in sequence, truncates", keys: 4, truncates: 150, faults: 0, sequential: true, ..BASE },
 ];

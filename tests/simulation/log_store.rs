@@ -166,6 +166,20 @@ impl LogStore {
         self.0.shared.active();
     }
 
+    /// An application's transaction that leaves the value as it was: the log's image leaves it out. Only of
+    /// what the dataset knows already: the log of a row that was never copied cannot be filled.
+    pub(crate) fn app_touch(&self, key: &Key) -> bool {
+        let mut state = self.0.state.lock();
+        let known = |row: &Arc<Row>| tags(Some(row)) & !*self.0.shared.published.lock() == 0;
+        let Some(row) = state.image(key).filter(|row| known(row) && !state.is_locked(key)) else { return false };
+        let touched = Row(row.0.iter().take(1).cloned().chain([Value::Unchanged]).collect());
+        let fp = fp(Some(&touched));
+        let change = Change::Row { collection: 0, key: key.clone(), after: Some(Arc::new(touched)), fp, before: None };
+        state.append(self.0.clock.now_ms(), vec![change]);
+        self.0.shared.active();
+        true
+    }
+
     /// Whether any row is locked: then the table cannot be truncated.
     pub(crate) fn is_locked(&self) -> bool {
         !self.0.state.lock().locks.is_empty()
@@ -482,7 +496,11 @@ impl LogLocked {
             state.put(key, after.clone(), fp);
             Change::Row { collection: 0, key: key.clone(), after, fp, before }
         });
-        let entry = entry_of(planned);
+        let mut entry = entry_of(planned);
+        if self.has_lost(version.schema) {
+            // The ledger names the version that has just what is here.
+            entry.schema = schema().id;
+        }
         state.ledger.insert(key.clone(), entry.clone());
         shared.applied();
         let ledger = Change::Ledger { collection: 0, key: key.clone(), entry: Some(entry) };

@@ -60,6 +60,8 @@ pub(crate) struct Rest {
     pub strict: bool,
     /// The product puts the head behind void versions (claim-7).
     pub reasserts: bool,
+    /// One platform writes, and its reader settles.
+    pub fused: bool,
 }
 
 pub(crate) struct Oracle {
@@ -75,6 +77,8 @@ pub(crate) struct Oracle {
     groups: Vec<Option<(u64, u32)>>,
     /// Valid versions of each key, in order.
     versions: BTreeMap<Key, Vec<Arc<Canonical>>>,
+    /// What a fused reader has settled, by partition, position and key: changes, not copies.
+    fused: BTreeSet<(u32, Position, Key)>,
     lost_tags: Tags,
     lost_deletions: BTreeSet<usize>,
     conflicts: BTreeSet<(u32, Seq)>,
@@ -89,6 +93,7 @@ impl Oracle {
             filed: BTreeMap::new(),
             groups: vec![None; topics.partitions as usize],
             versions: BTreeMap::new(),
+            fused: BTreeSet::new(),
             lost_tags: 0,
             lost_deletions: BTreeSet::new(),
             conflicts: BTreeSet::new(),
@@ -145,7 +150,9 @@ impl Oracle {
         if head.as_ref().is_some_and(|h| version.vv.le(&h.vv) || !h.vv.le(&version.vv)) {
             shared.violation(format!("I7: the vector of {at} does not grow: {:?}", version.vv));
         }
-        if let Origin::Input(offset) = version.origin
+        if let Origin::Source(at) = version.origin {
+            judge_fused(&shared, &mut self.fused, partition, at, &version);
+        } else if let Origin::Input(offset) = version.origin
             && let Some(filed) = self.filed.get_mut(&(partition, offset, version.idx))
         {
             let settles = filed.proposal.dot == version.dot;
@@ -229,7 +236,8 @@ impl Oracle {
         // I10: a change is proposed once; echoes are not. What was found there (a copy, an unlogged
         // edit) is no change: it may be said again.
         let changes = self.filed.values().filter(|f| f.proposal.op != Op::Read).count();
-        let (proposals, writes) = (changes as u64, journal.writes.len() as u64);
+        let changes = changes + self.fused.len();
+        let (proposals, writes) = (changes as u64, journal.writes.len() as u64 + shared.counted(Count::Touched));
         if rest.exact && proposals > writes {
             shared.violation(format!("I10: {proposals} proposals came of {writes} writes"));
         }
@@ -237,8 +245,44 @@ impl Oracle {
         if rest.reasserts {
             self.judge_upsert_consumer();
         }
+        if rest.fused && self.filed.values().next().is_some() {
+            self.shared.violation("resolve-9: something was proposed, though one platform alone writes".into());
+        }
         self.judge_conflicts();
         self.judge_ledgers();
+        self.judge_state(rest.fused);
+    }
+
+    /// resolve-4: up to the newest mark that counts, S holds the head of every key.
+    fn judge_state(&self, fused: bool) {
+        for partition in 0..self.topics.partitions {
+            let (mut fold, mut marked, mut heads) = (Validity::default(), 0, BTreeMap::new());
+            for delivered in self.log.dump(&self.topics.state(partition)) {
+                let Some(record) = delivered.payload.filter(|record| admit(&mut fold, record)) else { continue };
+                match &*record {
+                    Record::State(state) => {
+                        let newest = heads.entry(state.head.key.clone()).or_insert(0);
+                        *newest = state.head.seq.max(*newest);
+                        self.shared.count(Count::Projected);
+                    }
+                    Record::ResolverMark(mark) => marked = mark.link.seq.max(marked),
+                    _ => {}
+                }
+            }
+            let newest = self.shared.valid.lock()[partition as usize].len() as u64;
+            if fused && marked < newest {
+                self.shared.violation(format!("resolve-4: at rest S has a mark at {marked}, and D is at {newest}"));
+            }
+            for (key, versions) in self.versions.iter().filter(|(key, _)| self.topics.of(key) == partition) {
+                let seqs = versions.iter().map(|version| version.seq);
+                let wanted = seqs.clone().rfind(|seq| *seq <= marked).unwrap_or(0);
+                let held = heads.get(key).copied().unwrap_or(0);
+                if held < wanted || held > 0 && !seqs.clone().any(|seq| seq == held) {
+                    self.shared
+                        .violation(format!("resolve-4: S has {key:?} as of {held}, and {wanted} lies below its mark"));
+                }
+            }
+        }
     }
 
     /// I5: every write is final, replaced by somebody who saw it, or a logged loser.
@@ -377,6 +421,26 @@ fn judge_cause(shared: &Shared, at: &str, before: &[Arc<Canonical>], proposal: &
     }
     if (version.cause == Cause::Merge) != version.conflict.is_some() {
         shared.violation(format!("I6: {at} is {:?}, conflict logged: {}", version.cause, version.conflict.is_some()));
+    }
+}
+
+/// resolve-9: each change is settled once, in front of nothing its writer had not seen.
+fn judge_fused(
+    shared: &Shared,
+    settled: &mut BTreeSet<(u32, Position, Key)>,
+    partition: u32,
+    at: Position,
+    version: &Canonical,
+) {
+    *shared.published.lock() |= tags(version.after.as_deref());
+    if at.ordinal != u64::MAX && !settled.insert((partition, at, version.key.clone())) {
+        shared.violation(format!("I8: version {} settles the change at {at:?} a second time", version.seq));
+    }
+    if version.dot.ctr != version.seq {
+        shared.violation(format!("resolve-9: version {} has the dot {:?}", version.seq, version.dot));
+    }
+    if version.cause != Cause::FastForward || version.conflict.is_some() {
+        shared.violation(format!("I13: version {} of a single writer is {:?}", version.seq, version.cause));
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Env {
     pub clock: Arc<dyn Clock>,
     pub platforms: Vec<Platform>,
     pub topics: Topics,
+    /// The first platform alone writes, and its reader settles (resolve-9).
+    pub fused: bool,
     /// The versions of the rows' schema; durable beside the log.
     pub lineages: Arc<dyn Lineages>,
     /// How conflicts are settled.
@@ -76,12 +78,14 @@ pub(crate) trait Product: Sync {
     /// The roles of this deployment; by default one of each kind per platform and partition.
     fn roles(&self, env: &Env) -> Vec<RoleId> {
         let partitions = 0..env.topics.partitions;
-        let mut roles: Vec<RoleId> = partitions.clone().map(RoleId::Resolver).collect();
+        let resolved = partitions.clone().filter(|_| !env.fused);
+        let mut roles: Vec<RoleId> = resolved.map(RoleId::Resolver).collect();
         for (index, platform) in env.platforms.iter().enumerate() {
             match platform.access {
                 Access::Log(_) => {
-                    roles.push(RoleId::Reader(index));
-                    roles.extend(partitions.clone().map(|p| RoleId::Sink(index, p)));
+                    roles.extend((!env.fused || index == 0).then_some(RoleId::Reader(index)));
+                    let applied = partitions.clone().filter(|_| !env.fused || index > 0);
+                    roles.extend(applied.map(|p| RoleId::Sink(index, p)));
                 }
                 Access::Exclusive(_) => roles.extend(partitions.clone().map(|p| RoleId::Exclusive(index, p))),
                 Access::Hint(_) => roles.extend(partitions.clone().map(|p| RoleId::Agent(index, p))),

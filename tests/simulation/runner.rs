@@ -169,7 +169,7 @@ pub(crate) enum Expect {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Mutation(pub &'static str);
 
-/// A line of the table of mutants; `configs` chooses where it is run, by name, empty for all.
+/// A line of the table of mutants; `configs` chooses where it is run, by name, empty for all that are not fused.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mutant {
     pub mutation: Mutation,
@@ -184,7 +184,7 @@ pub(crate) const MUTANT_SCHEDULES: u64 = 2_500;
 pub(crate) fn run_mutants(product: &dyn Product, configs: &[Config], mutate: Mutate, table: &[Mutant]) -> Vec<String> {
     let mut wrong = Vec::new();
     for mutant in table {
-        let wanted = |c: &&Config| mutant.configs.is_empty() || mutant.configs.contains(&c.name);
+        let wanted = |c: &&Config| if mutant.configs.is_empty() { !c.fused } else { mutant.configs.contains(&c.name) };
         let chosen: Vec<Config> = configs.iter().filter(wanted).copied().collect();
         let name = mutant.mutation.0;
         assert!(!chosen.is_empty(), "mutant {name} names no known configuration");

@@ -26,6 +26,7 @@ counts! {
     Mismatches "store conditions failed", Expired "expired store writes", Fenced "fenced store writes",
     Dirty "dirty", Observed "unlogged edits observed", Unlogged "unlogged edits", Busy "busy keys",
     HintsLost "hints lost", Altered "tables changed", Pruned "readers below the pruned log", ShownAgain "removed tags shown again", Proposals "proposals", Versions "versions",
+    Touched "rows touched", Projected "heads projected",
 }
 
 pub(crate) const COUNTS_LEN: usize = COUNTS.len();

@@ -3,15 +3,12 @@
 //! refused, never bent (P8).
 
 use super::wire::cursor::{Cursor, Malformed};
+use super::wire::numeric::{read_numeric, write_numeric};
 use super::wire::text;
-use crate::event::decimal::Decimal;
 use crate::event::json::{Twice, canonical};
 use crate::event::value::Interval;
 use crate::event::{Text, Type, Value};
-use bigdecimal::BigDecimal;
-use bigdecimal::num_bigint::{BigInt, Sign};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use smallvec::SmallVec;
 
 /// Microseconds and days from 1970 to 2000, the server's epoch.
 const EPOCH_US: i64 = 946_684_800_000_000;
@@ -322,90 +319,4 @@ fn read_array(item: &Native, c: &mut Cursor<'_>) -> Result<Value, Malformed> {
         items.push(element()?);
     }
     Ok(Value::Array(items))
-}
-
-/// Digits to the base of 10 000, the first of weight 10 000^weight.
-fn read_numeric(c: &mut Cursor<'_>) -> Result<Decimal, Malformed> {
-    let (count, weight, sign) = (c.u16()?, c.i16()?, c.u16()?);
-    c.u16()?;
-    match sign {
-        0xc000 => return Ok(Decimal::NaN),
-        0xd000 => return Ok(Decimal::Infinity),
-        0xf000 => return Ok(Decimal::NegInfinity),
-        0 | 0x4000 => {}
-        _ => return Err(Malformed("a numeric")),
-    }
-    let scale = 4 * (i64::from(count) - 1 - i64::from(weight));
-    if count <= 4 {
-        let mut sum: i64 = 0;
-        for _ in 0..count {
-            sum = sum * 10_000 + i64::from(c.u16()?);
-        }
-        return Ok(Decimal::short(if sign == 0x4000 { -sum } else { sum }, scale));
-    }
-    let digits = if count <= 9 {
-        let mut sum: i128 = 0;
-        for _ in 0..count {
-            sum = sum * 10_000 + i128::from(c.u16()?);
-        }
-        BigInt::from(sum)
-    } else {
-        let mut text = String::with_capacity(usize::from(count) * 4);
-        for _ in 0..count {
-            text.push_str(&format!("{:04}", c.u16()?));
-        }
-        BigInt::parse_bytes(text.as_bytes(), 10).ok_or(Malformed("a numeric"))?
-    };
-    let digits = if sign == 0x4000 { -digits } else { digits };
-    Ok(Decimal::finite(&BigDecimal::new(digits, scale)))
-}
-
-fn write_numeric(decimal: &Decimal, out: &mut BytesMut) -> Result<(), Malformed> {
-    let head = |out: &mut BytesMut, count: u16, weight: i16, sign: u16, places: u16| {
-        out.put_u16(count);
-        out.put_i16(weight);
-        out.put_u16(sign);
-        out.put_u16(places);
-        Ok(())
-    };
-    let number = match decimal {
-        Decimal::NaN => return head(out, 0, 0, 0xc000, 0),
-        Decimal::Infinity => return head(out, 0, 0, 0xd000, 0),
-        Decimal::NegInfinity => return head(out, 0, 0, 0xf000, 0),
-        Decimal::Finite(number) => number,
-    };
-    let large = Malformed("a numeric beyond what the server holds");
-    let (digits, scale) = number.as_bigint_and_scale();
-    if !(-131_072..=16_383).contains(&scale) {
-        return Err(large);
-    }
-    let places = u16::try_from(scale.max(0)).map_err(|_| large)?;
-    let sign = if digits.sign() == Sign::Minus { 0x4000 } else { 0 };
-    if let (Ok(short), Ok(scale @ 0..=18)) = (u64::try_from(digits.magnitude()), u32::try_from(scale)) {
-        // The last group first.
-        let mut rest = u128::from(short) * 10u128.pow((4 - scale % 4) % 4);
-        let mut groups: SmallVec<[u16; 10]> = SmallVec::new();
-        while rest > 0 {
-            groups.push((rest % 10_000) as u16);
-            rest /= 10_000;
-        }
-        let count = u16::try_from(groups.len()).map_err(|_| large)?;
-        let behind = i16::try_from(scale.div_ceil(4)).map_err(|_| large)?;
-        head(out, count, count.max(1).cast_signed() - behind - 1, sign, places)?;
-        groups.iter().rev().for_each(|g| out.put_u16(*g));
-        return Ok(());
-    }
-    let mut text = digits.magnitude().to_string();
-    // Zeros at the end until the point stands between two groups of four digits.
-    let pad = if scale < 0 { -scale } else { (4 - scale % 4) % 4 };
-    text.extend(std::iter::repeat_n('0', usize::try_from(pad).map_err(|_| large)?));
-    let behind = (scale.max(0) + 3) / 4;
-    let lead = (4 - text.len() % 4) % 4;
-    text.insert_str(0, "000".get(..lead).unwrap_or_default());
-    let groups = text.as_bytes().chunks(4).map(|g| g.iter().fold(0u16, |n, b| n * 10 + u16::from(b - b'0')));
-    let groups: Vec<u16> = groups.collect();
-    let weight = i16::try_from(i64::try_from(groups.len()).map_err(|_| large)? - behind - 1).map_err(|_| large)?;
-    head(out, u16::try_from(groups.len()).map_err(|_| large)?, weight, sign, places)?;
-    groups.into_iter().for_each(|g| out.put_u16(g));
-    Ok(())
 }

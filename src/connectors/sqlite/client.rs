@@ -8,10 +8,10 @@ use super::reader::FileReader;
 use super::rows::FileRows;
 use super::rows::exclusive::{self, Destination};
 use super::snapshot::FileSnapshot;
-use super::views;
 use super::wire::install::{self, Installed};
 use super::wire::ledger;
 use super::wire::table::Table;
+use super::wire::views;
 use crate::connectors::contract::{
     CollectionNo, Connector, Exclusive, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };

@@ -10,7 +10,6 @@ mod reader;
 mod rows;
 mod snapshot;
 mod values;
-mod views;
 mod wire;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ pub(super) mod exclusive;
 use super::client::{Dataset, Placed, Shared, blocking, immediate};
 use super::failure::{failed, failing, refuses_row};
 use super::position::{self, Epochs};
-use super::views::Views;
+use super::wire::views::Views;
 use super::wire::write::{content, entry, has_parked, observe, park, settle, told_content, unpark, write_row};
 use crate::connectors::contract::{Act, CollectionNo, Locked, Planned, Rows, Seen, Written};
 use crate::event::{Canonical, Fp, Key, LedgerEntry, Position, Schema, SchemaId, Seq};
@@ -387,7 +387,8 @@ fn write_one<'k>(
             }
         }
     }
-    let entry = settle(conn, placed, planned)?;
+    let view = places.views.map(|views| views.of(version.schema)).transpose()?;
+    let entry = settle(conn, placed, &view.map_or_else(|| planned.clone(), |view| view.noted(planned)))?;
     unpark(conn, placed, &version.key, parked)?;
     found.insert(&version.key, Found { fp: planned.fp, ledger: Some(entry), unreadable: None });
     Ok(Written::Done)

@@ -11,6 +11,7 @@
 mod controls;
 mod forms;
 mod parse;
+pub mod plain;
 mod records;
 mod schema;
 mod value;

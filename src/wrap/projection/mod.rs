@@ -54,7 +54,9 @@ impl Excerpt {
         away || self.masks.as_ref().is_some_and(|masks| masks.contains_key(field))
     }
 
-    fn is_whole(&self) -> bool {
+    /// Whether everything is seen as it is.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
         self.columns.is_none() && self.masks.as_ref().is_none_or(IndexMap::is_empty) && self.row_filter.is_none()
     }
 }

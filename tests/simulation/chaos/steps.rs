@@ -183,9 +183,14 @@ impl Simulation<'_> {
         false
     }
 
+    /// How many platforms applications write, the first ones.
+    fn writers(&self) -> usize {
+        if self.config.fused { 1 } else { self.writable() }
+    }
+
     /// Empties a platform's table, between two other writes of the same transaction.
     fn app_truncate(&mut self) -> bool {
-        let platform = self.rng.below(self.sites.len());
+        let platform = self.rng.below(self.writers());
         let Site::Log(store) = self.sites[platform].clone() else { return false };
         if store.is_locked() {
             return false;
@@ -223,7 +228,7 @@ impl Simulation<'_> {
         if self.config.truncates > 0 && self.rng.chance(self.config.truncates) {
             return self.app_truncate();
         }
-        let (platform, index) = (self.rng.below(self.writable()), self.rng.below(self.config.keys));
+        let (platform, index) = (self.rng.below(self.writers()), self.rng.below(self.config.keys));
         self.app_write_at(platform, index)
     }
 
@@ -265,8 +270,22 @@ impl Simulation<'_> {
         }
     }
 
+    /// A write at the only writer that leaves the value as it was, and whose image leaves it out (value-2).
+    pub(super) fn app_touch(&mut self) {
+        let key = key(self.rng.below(self.config.keys));
+        if let Site::Log(store) = &self.sites[0]
+            && store.app_touch(&key)
+        {
+            trace!(self.shared, "application at 0: {key:?} is touched");
+            self.shared.count(Count::Touched);
+        }
+    }
+
     pub(super) fn app_transaction(&mut self) {
         self.app_alter();
+        if self.config.fused && self.rng.chance(300) {
+            return self.app_touch();
+        }
         let key = key(self.rng.below(self.config.keys));
         if let Site::Log(store) = &self.sites[self.rng.below(self.sites.len())] {
             match self.rng.below(5) {

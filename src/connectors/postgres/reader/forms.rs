@@ -48,12 +48,8 @@ impl Translator {
     fn read(&self, opened: &Table, relation: &Relation) -> Result<Table> {
         let columns = relation.columns.iter().map(|c| self.column(c)).collect::<Result<Vec<_>>>()?;
         let key: Vec<Arc<str>> = opened.schema.key_fields().map(|f| f.name.clone()).collect();
-        let mut here: Vec<&str> = relation.columns.iter().filter(|c| c.key).map(|c| &*c.name).collect();
-        let mut there: Vec<&str> = key.iter().map(|name| &**name).collect();
-        here.sort_unstable();
-        there.sort_unstable();
-        // With the whole row as identity every column counts as key.
-        if here != there && relation.identity != b'f' {
+        let (here, there) = keys(opened, relation);
+        if here != there {
             let text = format!(
                 "the key of the table changed to {here:?}; the dataset's is {there:?}. A key cannot change; make a new \
                  dataset with the new key"
@@ -103,7 +99,21 @@ impl Translator {
 
 fn is_of(table: &Table, relation: &Relation) -> bool {
     let known = table.columns.iter().map(|c| (&*c.name, c.ty));
-    relation.oid == table.oid && relation.columns.iter().map(|c| (&*c.name, c.ty)).eq(known)
+    let (here, there) = keys(table, relation);
+    relation.oid == table.oid && here == there && relation.columns.iter().map(|c| (&*c.name, c.ty)).eq(known)
+}
+
+/// The names of the key's columns that the log describes, and of the dataset's key, sorted.
+fn keys<'a>(table: &'a Table, relation: &'a Relation) -> (Vec<&'a str>, Vec<&'a str>) {
+    let mut there: Vec<&str> = table.schema.key_fields().map(|f| &*f.name).collect();
+    there.sort_unstable();
+    // With the whole row as identity every column counts as key.
+    if relation.identity == b'f' {
+        return (there.clone(), there);
+    }
+    let mut here: Vec<&str> = relation.columns.iter().filter(|c| c.key).map(|c| &*c.name).collect();
+    here.sort_unstable();
+    (here, there)
 }
 
 /// The type a destination's column is given for a field (read-10); `None` if there is none that holds it.

@@ -175,6 +175,16 @@ fn missing(answer: &[tokio_postgres::Row], keys: &[Key]) -> Result<(Vec<usize>, 
     Ok(keys.iter().enumerate().filter(|(i, _)| !held.contains(i)).map(|(i, key)| (i, key.clone())).unzip())
 }
 
+/// Which of the keys numbered `of` a query finds.
+async fn there(
+    transaction: &tokio_postgres::Transaction<'_>,
+    (statement, parameters): (&tokio_postgres::Statement, &[Parameter<'_>]),
+    of: &[usize],
+) -> Result<Vec<usize>> {
+    let answer = transaction.query(statement, parameters).await.map_err(failure::of)?;
+    Ok(numbers(&answer)?.iter().filter_map(|i| of.get(*i).copied()).collect())
+}
+
 /// Where a locked row lies: in which place of which part of the table.
 fn place(row: &tokio_postgres::Row) -> Result<(String, u32)> {
     Ok((row.try_get(1).map_err(failure::of)?, row.try_get(2).map_err(failure::of)?))
@@ -267,12 +277,11 @@ impl Rows for Sink {
         let parameters: Vec<Parameter<'_>> = sent_keys.iter().map(|s| s as Parameter<'_>).collect();
         let mut busy = HashSet::new();
         if !no_entry.0.is_empty() {
-            let answer = transaction.query(&statements.ledger_read, &[&name, &bytes]).await.map_err(failure::of)?;
-            busy.extend(numbers(&answer)?.iter().filter_map(|i| no_entry.0.get(*i).copied()));
+            let query: [Parameter<'_>; 2] = [&name, &bytes];
+            busy.extend(there(&transaction, (&statements.ledger_read, &query), &no_entry.0).await?);
         }
         if !no_row.0.is_empty() {
-            let answer = transaction.query(&statements.exist, &parameters).await.map_err(failure::of)?;
-            busy.extend(numbers(&answer)?.iter().filter_map(|i| no_row.0.get(*i).copied()));
+            busy.extend(there(&transaction, (&statements.exist, &parameters), &no_row.0).await?);
         }
         let position: String = position.try_get(0).map_err(failure::of)?;
         let position = Position::end_of(read_lsn(&position)?);

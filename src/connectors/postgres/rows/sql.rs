@@ -63,8 +63,7 @@ impl Texts {
         let field_names = names(table.field_columns().count());
         let columns: Vec<String> = table.field_columns().map(|c| quoted(&c.name)).collect();
         let values: Vec<String> = table.field_columns().enumerate().map(|(i, c)| cast(i, c)).collect();
-        // All columns are set, equal ones too: an image of a sink's write has no unchanged part, so
-        // that the reader can know it again by its fingerprint (read-1).
+        // All columns are set, equal ones too: so the reader knows a sink's image by its fingerprint (read-1).
         let set = table.field_columns().enumerate().filter(|(_, c)| !c.always);
         let set: Vec<String> = set.map(|(i, c)| format!("{} = {}", quoted(&c.name), cast(i, c))).collect();
         let set =

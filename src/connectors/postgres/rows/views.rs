@@ -37,6 +37,9 @@ pub(crate) struct View {
     /// From all columns to the version, for fingerprints.
     seen: Lens,
     has_lost: bool,
+    /// The version that the ledger names: with a column lost, the one that has just what is here, if there
+    /// is one. The column may come back with a default, which is no edit.
+    pub given: SchemaId,
 }
 
 impl Views {
@@ -64,7 +67,9 @@ impl Views {
             table.see(own.part_of(version));
             let has_lost = table.schema.fields.len() < version.fields.len();
             let (lens, seen) = (Lens::new(version, &table.schema), Lens::new(&own.schema, version));
-            (version.id, View { table, lens, seen, has_lost })
+            let same = |v: &&Arc<Schema>| v.fields == table.schema.fields;
+            let given = versions.iter().rev().find(same).map_or(version.id, |v| v.id);
+            (version.id, View { table, lens, seen, has_lost, given })
         };
         let by = versions.iter().map(view).collect();
         let own = Collection { table: Arc::new(own.clone()), ..collection.clone() };

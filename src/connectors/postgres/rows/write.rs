@@ -246,7 +246,8 @@ impl Batch<'_> {
         let fps: Vec<&[u8]> = planned.iter().map(|p| &p.fp.0[..]).collect();
         let times: Vec<i64> = versions.iter().map(|v| v.ts.0.cast_signed()).collect();
         let tombs: Vec<bool> = versions.iter().map(|v| v.tomb).collect();
-        let schemas: Vec<i64> = versions.iter().map(|v| i64::from(v.schema.0)).collect();
+        let given = |id: SchemaId| self.views.as_ref().and_then(|views| Some(views.of(id).ok()?.given)).unwrap_or(id);
+        let schemas: Vec<i64> = versions.iter().map(|v| i64::from(given(v.schema).0)).collect();
         let name = &self.collection.ledger_name;
         let parameters: [Parameter<'_>; 9] = [name, &partitions, &keys, &seqs, &vvs, &fps, &times, &tombs, &schemas];
         self.transaction.execute(&self.statements.ledger_write, &parameters).await

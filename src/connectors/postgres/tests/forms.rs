@@ -132,8 +132,11 @@ async fn a_partitioned_table_changes_as_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_of_a_type_that_is_new_or_only_text_is_read_by_a_reader_that_begins_anew() {
     let db = Db::new(TABLE).await;
-    let (platform, mut reader) = db.reading(&["item"]).await;
+    let mut scope = db.scope(&["item"]);
+    scope.collections[0].schema = Some(db.schema("item").await.into());
+    let platform = log(db.connector().open(&scope).await.unwrap());
     let from = platform.position().await.unwrap();
+    let mut reader = platform.reader(from).await.unwrap();
     db.run("CREATE TYPE mood AS ENUM ('good', 'bad'); ALTER TABLE item ADD m mood, ADD net inet").await;
     db.run("INSERT INTO item VALUES (1, 'a', 'good', '10.0.0.1/8')").await;
     let error = read_error(&mut *reader).await;
@@ -175,7 +178,7 @@ async fn content_counts_under_the_schema_it_was_given_in() {
     db.run("ALTER TABLE item ADD n int DEFAULT 5, ADD own text DEFAULT 'mine'").await;
     let know = [first.clone(), second.clone()];
     rows.know(0, &know, &["n".into()]).await.unwrap();
-    let locked = rows.lock(0, &[one.key.clone()]).await.unwrap();
+    let locked = rows.lock(0, std::slice::from_ref(&one.key)).await.unwrap();
     let given = locked.seen_as(0, SchemaId(1));
     let Seen::Row { ledger: Some(ledger), .. } = locked.seen(0) else { panic!("{:?}", locked.seen(0)) };
     assert_eq!((given, ledger.schema), (ledger.fp, SchemaId(1)));
@@ -204,7 +207,7 @@ async fn content_counts_under_the_schema_it_was_given_in() {
         apply(&mut *rows, vec![of(&second, 6, &[Value::Int(2), Value::text("e"), Value::Int(9)])], Act::Write).await,
         [Written::Done]
     );
-    let locked = rows.lock(0, &[one.key.clone()]).await.unwrap();
+    let locked = rows.lock(0, std::slice::from_ref(&one.key)).await.unwrap();
     assert!(locked.has_lost(SchemaId(2)) && !locked.has_lost(SchemaId(1)));
     drop(locked);
     let all = "SELECT string_agg(concat_ws(' ', id, v, own), ', ' ORDER BY id) FROM public.item";

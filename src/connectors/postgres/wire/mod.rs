@@ -5,6 +5,7 @@ pub(crate) mod binding;
 pub(crate) mod connection;
 pub(crate) mod cursor;
 pub(crate) mod json;
+pub(crate) mod numeric;
 pub(crate) mod pgoutput;
 pub(crate) mod pump;
 pub(crate) mod spool;

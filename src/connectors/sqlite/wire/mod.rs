@@ -6,4 +6,5 @@ pub(super) mod install;
 pub(super) mod ledger;
 pub(super) mod table;
 pub(super) mod time;
+pub(super) mod views;
 pub(super) mod write;

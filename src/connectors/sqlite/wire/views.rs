@@ -1,10 +1,10 @@
 //! A table seen under each version the dataset's schema has had (read-10): as `wire::table` reads it, with
 //! those of a version's fields that it has columns for. Columns for new fields are made here.
 
-use super::client::{Dataset, Placed, immediate};
-use super::failure::failing;
-use super::wire::install::{self, Installed};
-use super::wire::table::{Table, quoted};
+use super::super::client::{Dataset, Placed, immediate};
+use super::super::failure::failing;
+use super::install::{self, Installed};
+use super::table::{Table, quoted};
 use crate::connectors::contract::{CollectionNo, Planned};
 use crate::event::lineage::Lens;
 use crate::event::{Canonical, Field, Row, Schema, SchemaId, Type, Value};
@@ -15,25 +15,27 @@ use std::sync::Arc;
 
 /// All versions, for one collection.
 #[derive(Debug)]
-pub(super) struct Views {
+pub(crate) struct Views {
     by: HashMap<SchemaId, View>,
     newest: SchemaId,
 }
 
 /// One version.
 #[derive(Debug)]
-pub(super) struct View {
+pub(crate) struct View {
     /// The table, as rows of what it has of this version.
-    pub(super) placed: Placed,
+    pub(crate) placed: Placed,
     /// From rows of the version to rows of the table.
     lens: Lens,
     /// Whether columns of the version are missing.
-    pub(super) has_lost: bool,
+    pub(crate) has_lost: bool,
+    /// The version that the ledger names: the one that has just what is here, if there is one.
+    given: SchemaId,
 }
 
 impl Views {
     /// Sees to it that the table can hold the newest version, and looks at it under all of them.
-    pub(super) fn open(
+    pub(crate) fn open(
         conn: &mut Connection,
         dataset: &Dataset,
         no: CollectionNo,
@@ -46,7 +48,8 @@ impl Views {
             let newest = versions.last().cloned().unwrap_or_else(|| opened.table.schema.clone());
             let missing = |f: &&Field| !names.iter().any(|n| n.eq_ignore_ascii_case(&f.name)) && add.contains(&f.name);
             newest.fields.iter().filter(missing).try_for_each(|field| give(tx, &opened.table.name, field))?;
-            let by: Result<HashMap<_, _>> = versions.iter().map(|v| Ok((v.id, view(tx, opened, v)?))).collect();
+            let by: Result<HashMap<_, _>> =
+                versions.iter().map(|v| Ok((v.id, view(tx, opened, v, versions)?))).collect();
             let mut views = Views { by: by?, newest: newest.id };
             // The triggers note what the newest version has; a new layout begins (read-12).
             let table = &views.newest(opened).table;
@@ -57,7 +60,7 @@ impl Views {
     }
 
     /// How a version is seen.
-    pub(super) fn of(&self, schema: SchemaId) -> Result<&View> {
+    pub(crate) fn of(&self, schema: SchemaId) -> Result<&View> {
         self.by.get(&schema).ok_or_else(|| {
             let text = "a record is of a schema this platform was not told of; this is a bug, report it";
             Error::new(Code::Unexpected, text).at("schema", schema.0)
@@ -65,30 +68,37 @@ impl Views {
     }
 
     /// The table under the newest version.
-    pub(super) fn newest<'a>(&'a self, opened: &'a Placed) -> &'a Placed {
+    pub(crate) fn newest<'a>(&'a self, opened: &'a Placed) -> &'a Placed {
         self.by.get(&self.newest).map_or(opened, |view| &view.placed)
     }
 }
 
 impl View {
+    /// A version as the ledger notes it.
+    pub(crate) fn noted(&self, planned: &Planned) -> Planned {
+        let version = Canonical { schema: self.given, ..Canonical::clone(&planned.version) };
+        Planned { version: Arc::new(version), ..planned.clone() }
+    }
+
     /// A row of the version as a row of the table.
-    pub(super) fn lifted(&self, row: &Row) -> Row {
+    pub(crate) fn lifted(&self, row: &Row) -> Row {
         self.lens.lift(row, &Value::Null)
     }
 
     /// The same of what is planned.
-    pub(super) fn planned(&self, planned: &Planned) -> Planned {
+    pub(crate) fn planned(&self, planned: &Planned) -> Planned {
         let Some(row) = &planned.version.after else { return planned.clone() };
         let after = Some(Arc::new(self.lifted(row)));
         Planned { version: Arc::new(Canonical { after, ..Canonical::clone(&planned.version) }), ..planned.clone() }
     }
 }
 
-fn view(conn: &Connection, opened: &Placed, version: &Arc<Schema>) -> Result<View> {
+fn view(conn: &Connection, opened: &Placed, version: &Arc<Schema>, all: &[Arc<Schema>]) -> Result<View> {
     let part = part(conn, &opened.table.name, version)?;
     let has_lost = part.fields.len() < version.fields.len();
     let table = load(conn, &opened.table.name, &part)?;
-    Ok(View { placed: Placed { table, ..opened.clone() }, lens: Lens::new(version, &part), has_lost })
+    let given = all.iter().rev().find(|v| v.fields == part.fields).map_or(version.id, |v| v.id);
+    Ok(View { placed: Placed { table, ..opened.clone() }, lens: Lens::new(version, &part), has_lost, given })
 }
 
 fn load(conn: &Connection, table: &str, schema: &Arc<Schema>) -> Result<Table> {
@@ -98,7 +108,7 @@ fn load(conn: &Connection, table: &str, schema: &Arc<Schema>) -> Result<Table> {
 }
 
 /// The fields of a version that a table has columns for. What may not be null must be there.
-pub(super) fn part(conn: &Connection, table: &str, version: &Arc<Schema>) -> Result<Arc<Schema>> {
+pub(crate) fn part(conn: &Connection, table: &str, version: &Arc<Schema>) -> Result<Arc<Schema>> {
     let names = names(conn, table)?;
     let here = |f: &&Field| !f.nullable || names.iter().any(|n| n.eq_ignore_ascii_case(&f.name));
     let fields: Vec<Field> = version.fields.iter().filter(here).cloned().collect();
@@ -108,7 +118,7 @@ pub(super) fn part(conn: &Connection, table: &str, version: &Arc<Schema>) -> Res
 }
 
 /// The dataset's tables as their triggers note them now: a sink may have added columns since it was opened.
-pub(super) fn noted(conn: &mut Connection, opened: &Dataset) -> Result<Dataset> {
+pub(crate) fn noted(conn: &mut Connection, opened: &Dataset) -> Result<Dataset> {
     let failing = || failing("reading what the triggers note");
     let mut tables = Vec::with_capacity(opened.tables.len());
     for placed in &opened.tables {

@@ -5,7 +5,7 @@
 //! The price is what the mark cannot tell: an edit made there by somebody else is not noticed, and is
 //! overwritten when its record changes next.
 
-use super::CollectionNo;
+use super::contract::CollectionNo;
 use crate::event::{Canonical, Link};
 use crate::runtime::error::{Code, Error, Result};
 use async_trait::async_trait;

@@ -1,11 +1,11 @@
 //! What can be asked of a running node over HTTP beyond how it is: the verbs are clients of this.
 
-use super::asks::Meetings;
-use super::control::Part;
-use super::desk::{DeletesInfo, ParkedInfo, Whose};
-use super::http::{Answer, Served};
-use super::leftovers::Leftover;
-use super::letters::DeadInfo;
+use super::super::asks::Meetings;
+use super::super::control::Part;
+use super::super::desk::{DeletesInfo, ParkedInfo, Whose};
+use super::super::leftovers::Leftover;
+use super::super::letters::DeadInfo;
+use super::{Answer, Served};
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::response::Json;

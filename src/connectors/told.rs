@@ -1,6 +1,6 @@
 //! What a connector tells besides data, and how much of it at once.
 
-use super::{Change, CollectionNo};
+use super::contract::{Change, CollectionNo};
 use crate::event::Key;
 use crate::runtime::error::Error;
 

@@ -1,0 +1,386 @@
+//! A dataset that one LOG platform writes (resolve-9): its reader settles its own changes and appends
+//! the canonical versions to D itself. An event is durable and known to count before its position (P1,
+//! claim-4), a position before the source may discard (P2); what was published is read back from D,
+//! never computed again (read-12). Memory does not grow with the dataset. Nothing of another writer
+//! is expected: `node` refuses to start a dataset under another mode than the one it began in.
+
+pub mod behind;
+pub mod heads;
+pub mod lane;
+mod rare;
+mod takeover;
+
+use crate::capture::Capture;
+use crate::capture::copy::Copier;
+use crate::capture::fold::View;
+use crate::capture::letters::Letters;
+use crate::connectors::contract::{Change, CollectionNo, Copied, LogPlatform, ReadBatch, Transaction, Unreadable};
+use crate::event::{Copying, Fp, Key, Offset, Position, ReaderMark, Record, Stamp};
+use crate::guard;
+use crate::resolve::Policy;
+use crate::runtime::error::{Error, Remedy, Result};
+use crate::settle::Projection;
+use crate::topic::message::message;
+use crate::topic::name::Parts;
+use crate::topic::owner::Writer;
+use crate::topic::{Message, Typed};
+use futures_util::future::select_all;
+use lane::{Image, Lane};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Versions on their way to the log, at most; then the source is not read.
+const IN_FLIGHT_MAX: usize = 16_384;
+/// Batches of a partition on their way, at most: each may be some megabytes.
+const BATCHES_MAX: usize = 8;
+
+/// What a fused reader needs to know before it owns anything.
+pub struct Fused {
+    /// As a reader that proposes; of the ledger topics only the first one is written.
+    pub reader: Capture,
+    /// The partitions of each of its lanes.
+    pub parts: Vec<Parts>,
+    /// Asked by `resolve::step` if two writes had not seen each other, which one writer's always have.
+    pub policy: Arc<dyn Policy>,
+    /// When S is written.
+    pub projection: Projection,
+}
+
+/// A partition that is written.
+struct Writing {
+    lane: Lane,
+    writer: Writer,
+    /// Made, and not sent yet.
+    batch: Vec<Message<Typed>>,
+    /// Versions and batches on their way.
+    in_flight: (usize, usize),
+    /// Where my newest version known to count stands.
+    newest: Offset,
+    /// Keys behind whose head something else may stand (claim-7).
+    strays: HashSet<Key>,
+}
+
+/// An owned platform whose changes go straight to D.
+pub struct Direct<'a> {
+    fused: &'a Fused,
+    stamp: Stamp,
+    lanes: Vec<Writing>,
+    /// The first L: checkpoints.
+    ledger: Writer,
+    number: u64,
+    copied: Vec<Copying>,
+    /// What the log has shown of rows while a first copy is under way (who-5).
+    shown: HashMap<(CollectionNo, Key), (Position, Fp)>,
+    /// Where each collection was truncated last.
+    truncated: HashMap<CollectionNo, Position>,
+    /// How the rows of tables that are of another form now are read (read-10).
+    views: HashMap<CollectionNo, View>,
+    /// The id of the newest version made; unique per append attempt.
+    id: u64,
+    /// Dead letters that are not durable yet.
+    letters: Letters,
+    through: Position,
+    marked: Position,
+    marked_ms: u64,
+    looked_ms: u64,
+}
+
+/// Where an image was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Found {
+    /// In the log.
+    Log,
+    /// In the log, and a first copy has to know of it (who-5).
+    LogNoted,
+    /// By a first copy.
+    Copy,
+}
+
+impl Writing {
+    /// Sends what was made.
+    fn send(&mut self) {
+        if !self.batch.is_empty() {
+            self.in_flight = (self.in_flight.0 + self.batch.len(), self.in_flight.1 + 1);
+            self.writer.send(std::mem::take(&mut self.batch));
+        }
+    }
+
+    /// Waits for the answer of the oldest batch; its versions are known to count then (claim-4).
+    async fn settle(&mut self) -> Result<usize> {
+        let (messages, offsets) = self.writer.settle().await?;
+        self.in_flight = (self.in_flight.0.saturating_sub(messages.len()), self.in_flight.1.saturating_sub(1));
+        self.newest = offsets.last().copied().unwrap_or(self.newest);
+        Ok(messages.len())
+    }
+}
+
+impl<'a> Direct<'a> {
+    fn capture(&self) -> &'a Capture {
+        &self.fused.reader
+    }
+
+    /// Where to read the source from: behind the newest checkpoint. At the very first start that is
+    /// where the log stands now, made durable before anything else happens.
+    pub async fn start(&mut self) -> Result<Position> {
+        if self.number == 0 {
+            self.through = self.capture().platform.position().await?;
+            self.mark().await?;
+        }
+        Ok(self.through)
+    }
+
+    /// Whether so much is on its way that the source is not read.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let versions: usize = self.lanes.iter().map(|writing| writing.in_flight.0).sum();
+        versions >= IN_FLIGHT_MAX || self.lanes.iter().any(|writing| writing.in_flight.1 >= BATCHES_MAX)
+    }
+
+    /// Settles what the source returned; on its way to D when this returns.
+    pub async fn publish(&mut self, batch: ReadBatch) -> Result<()> {
+        let now_ms = self.capture().clock.now_ms();
+        let (mut changes, mut versions, mut bytes) = (0, 0, 0);
+        for transaction in batch.transactions {
+            changes += transaction.changes.len();
+            bytes += transaction.changes.iter().map(Change::size).sum::<usize>();
+            match self.transaction(transaction, now_ms).await {
+                Ok(made) => versions += made,
+                Err(stopped) => {
+                    // What stands before the place is not held up by it.
+                    self.lanes.iter_mut().for_each(Writing::send);
+                    self.settle_all().await?;
+                    return Err(stopped);
+                }
+            }
+        }
+        self.through = self.through.max(batch.through);
+        self.capture().progress.captured_bytes(bytes);
+        self.capture().progress.captured(changes, versions, self.through.commit, now_ms);
+        self.lanes.iter_mut().for_each(Writing::send);
+        Ok(())
+    }
+
+    async fn transaction(&mut self, transaction: Transaction, now_ms: u64) -> Result<usize> {
+        let mut views = self.views(&transaction).await?.into_iter().peekable();
+        let Transaction { commit, time_ms, first, changes, .. } = transaction;
+        let (mut versions, from) = (0, self.log_found());
+        for (number, change) in changes.into_iter().enumerate() {
+            while let Some((collection, _, view)) = views.next_if(|(_, from, _)| *from <= number) {
+                self.look(collection, view);
+            }
+            let at = Position::new(commit, first + number as u64);
+            if let Change::Truncate(collection) = change {
+                versions += self.truncated(collection, at, time_ms, now_ms).await?;
+                continue;
+            }
+            if let Change::Unreadable(found) = &change {
+                // P8: nobody publishes a bent value; what it replaces in the same transaction tells the key.
+                if !found.replaced {
+                    self.letters.keep(&self.fused.reader, found, at);
+                }
+                continue;
+            }
+            let Some(mut image) = Image::of(change, at, time_ms) else { continue };
+            let lane = (self.capture().lane_of)(image.collection, &image.key);
+            if self.lanes.get(lane).is_none_or(|writing| writing.lane.is_published(at)) {
+                continue;
+            }
+            if !self.views.is_empty() {
+                image = self.seen(lane, image).await?;
+            }
+            if image.is_partial() {
+                self.learn_heads(lane).await?;
+            }
+            self.settle(lane, image, now_ms, from)?;
+            versions += 1;
+        }
+        views.for_each(|(collection, _, view)| self.look(collection, view));
+        Ok(versions)
+    }
+
+    /// The next version of an image's key, to be sent with the batch.
+    fn settle(&mut self, lane: usize, image: Image, now_ms: u64, from: Found) -> Result<()> {
+        let (capture, collection, at) = (self.capture(), image.collection, image.at);
+        let opened = capture.schemas.get(usize::from(image.collection));
+        // A copy is read as the platform was opened.
+        let schema = self.views.get(&collection).filter(|_| from != Found::Copy).map(|view| &view.now.to).or(opened);
+        let schema = schema.map(|s| s.id).unwrap_or_default();
+        let Some(writing) = self.lanes.get_mut(lane) else { return Ok(()) };
+        self.id = self.id.wrapping_add(1);
+        let version = writing.lane.settle(capture.me, schema, image, now_ms, self.id, &*self.fused.policy)?;
+        if from == Found::LogNoted {
+            self.shown.insert((collection, version.key.clone()), (at, version.fp));
+        }
+        writing.batch.push(message(Arc::new(Record::Canonical(version))));
+        Ok(())
+    }
+
+    /// The error, or that somebody else has taken over meanwhile, which explains it (read-6).
+    pub async fn unless_fenced(&mut self, error: Error) -> Error {
+        if error.remedy() != Remedy::Halt || !guard!("read-6", true) {
+            return error;
+        }
+        let fenced = match self.ledger.settle_all().await {
+            Ok(()) => self.ledger.look_behind().await,
+            failed => failed,
+        };
+        fenced.err().unwrap_or(error)
+    }
+
+    /// Waits until some append is answered; for ever if none is in flight. Cancel-safe.
+    pub async fn acked(&mut self) {
+        let acks = self.lanes.iter_mut().map(|writing| Box::pin(writing.writer.acked()));
+        select_all(acks).await;
+    }
+
+    /// Takes the answers there are. An append that failed, or does not count, ends this ownership
+    /// (claim-2): what was speculated on it is dropped, and D is read again.
+    pub async fn confirm(&mut self) -> Result<()> {
+        let mut versions = 0;
+        for writing in &mut self.lanes {
+            while writing.writer.is_acked() {
+                versions += writing.settle().await?;
+            }
+        }
+        self.capture().progress.settled(versions, 0, 0, self.capture().clock.now_ms());
+        Ok(())
+    }
+
+    /// When `tend` has something to do, in milliseconds since 1970.
+    #[must_use]
+    pub fn due_ms(&self) -> u64 {
+        self.checkpoint_ms().min(self.look_ms())
+    }
+
+    fn look_ms(&self) -> u64 {
+        self.looked_ms.saturating_add(self.fused.projection.every_ms)
+    }
+
+    fn checkpoint_ms(&self) -> u64 {
+        // read-13
+        if self.through == self.marked || guard!("fused-read-13", self.is_rereading()) {
+            u64::MAX
+        } else {
+            self.marked_ms.saturating_add(self.capture().checkpoint_every_ms)
+        }
+    }
+
+    fn is_rereading(&self) -> bool {
+        self.lanes.iter().any(|writing| self.through < writing.lane.lastpos())
+    }
+
+    fn log_found(&self) -> Found {
+        if self.is_copying() { Found::LogNoted } else { Found::Log }
+    }
+
+    fn is_copying(&self) -> bool {
+        self.copied.iter().any(|c| *c != Copying::Done)
+    }
+
+    /// Writes a checkpoint, or looks behind what I wrote, if it is time; returns the position the source
+    /// may discard up to, if it moved.
+    pub async fn tend(&mut self) -> Result<Option<Position>> {
+        let now_ms = self.capture().clock.now_ms();
+        if now_ms >= self.look_ms() {
+            self.looked_ms = now_ms;
+            self.settle_all().await?;
+            for writing in &mut self.lanes {
+                writing.writer.look_behind().await?;
+            }
+            self.reassert().await?;
+        }
+        if now_ms < self.checkpoint_ms() {
+            return Ok(None);
+        }
+        self.marked_ms = now_ms;
+        // P1, claim-3: only for positions whose versions are acknowledged and count.
+        if guard!("fused-checkpoint-after-acks", true) {
+            self.settle_all().await?;
+            self.reassert().await?;
+        }
+        self.letters.send(&self.fused.reader).await?;
+        self.mark().await?;
+        Ok(Some(self.marked))
+    }
+
+    async fn settle_all(&mut self) -> Result<()> {
+        for writing in &mut self.lanes {
+            while writing.writer.in_flight() {
+                let versions = writing.settle().await?;
+                self.fused.reader.progress.settled(versions, 0, 0, self.fused.reader.clock.now_ms());
+            }
+        }
+        Ok(())
+    }
+
+    /// The mark, known to count when this returns (claim-4): what it says may be confirmed.
+    async fn mark(&mut self) -> Result<()> {
+        self.number += 1;
+        let me = self.capture().me;
+        let mark = ReaderMark {
+            stamp: self.stamp,
+            number: self.number,
+            pos: self.through,
+            ctr: self.lanes.iter().map(|writing| writing.lane.ctr(me)).collect(),
+            // Where my newest version stands, not behind it: it is where the chain is taken up again.
+            cpos: self.lanes.iter().map(|writing| writing.newest).collect(),
+            lastpos: self.lanes.iter().map(|writing| writing.lane.lastpos()).collect(),
+            copied: self.copied.clone(),
+        };
+        self.ledger.send(vec![message(Arc::new(Record::ReaderMark(Box::new(mark))))]);
+        self.ledger.settle_all().await?;
+        self.marked = self.through;
+        Ok(())
+    }
+}
+
+impl Copier for Direct<'_> {
+    fn platform(&self) -> Arc<dyn LogPlatform> {
+        self.capture().platform.clone()
+    }
+
+    fn copied(&self) -> &[Copying] {
+        &self.copied
+    }
+
+    fn through(&self) -> Position {
+        self.through
+    }
+
+    /// who-5: what the log has shown since is not published again.
+    fn publish_copied(&mut self, rows: Vec<Copied>, at: Position) -> Result<()> {
+        let now_ms = self.capture().clock.now_ms();
+        let (found, mut versions) = (rows.len(), 0);
+        self.capture().progress.captured_bytes(rows.iter().map(|row| row.key.0.len() + row.row.size()).sum());
+        for row in rows {
+            let shown = self.shown.get(&(row.collection, row.key.clone()));
+            if guard!("fused-who-5", shown.is_some_and(|(pos, fp)| *pos > at || *fp == row.fp)) {
+                continue;
+            }
+            if self.truncated.get(&row.collection).is_some_and(|newest| *newest > at) {
+                continue;
+            }
+            let lane = (self.capture().lane_of)(row.collection, &row.key);
+            self.settle(lane, Image::copied(row, at), now_ms, Found::Copy)?;
+            versions += 1;
+        }
+        self.capture().progress.captured(found, versions, self.through.commit, now_ms);
+        self.lanes.iter_mut().for_each(Writing::send);
+        Ok(())
+    }
+
+    fn keep(&mut self, found: &Unreadable, at: Position) {
+        self.letters.keep(&self.fused.reader, found, at);
+    }
+
+    fn note(&mut self, collection: CollectionNo, copying: Copying) {
+        if let Some(state) = self.copied.get_mut(usize::from(collection)) {
+            *state = copying;
+        }
+        if !self.is_copying() {
+            self.shown = HashMap::new();
+        }
+        // A checkpoint is due, although no position moved.
+        (self.marked_ms, self.marked) = (0, Position::START);
+    }
+}
