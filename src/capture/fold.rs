@@ -2,6 +2,7 @@
 //! The context of a change comes from its place in the log, never from how the ledger looks now:
 //! comparing an image with the *current* ledger makes echoes bounce for ever (correctness.md §3.1).
 
+pub use super::forms::{View, Views};
 use super::truncate::Truncates;
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
 use crate::event::lineage::Lens;
@@ -81,20 +82,6 @@ pub enum Part {
     Rows,
 }
 
-/// A table's form, and what its rows are to the dataset (read-10).
-#[derive(Clone, Debug)]
-pub struct View {
-    /// The form.
-    pub form: Arc<Schema>,
-    /// To the schema in force.
-    pub now: Lens,
-    /// To every version of the schema, by id: what a ledger row says counts under its own.
-    pub all: HashMap<SchemaId, Lens>,
-}
-
-/// What a form means, for `Fold::transaction`: in the order of the transaction's `forms`.
-pub type Views = [View];
-
 /// A proposal, or keys that a truncate took away, and the partition it goes to.
 pub type Addressed = (usize, Record);
 
@@ -160,7 +147,8 @@ impl Fold {
             let told = native.op == Op::Read && known.is_some_and(|k| k.fp == native.fp_under(view, k.schema));
             let new = known.is_none_or(|k| k.vv.is_empty() || k.fp == Fp::ABSENT);
             let earlier = known.filter(|_| !new).and_then(|k| native.still_of(view?, k.schema));
-            let image = native.seen_through(view, earlier, new);
+            let form = view.map(|view| &view.form).or_else(|| self.schemas.get(usize::from(native.collection)));
+            let image = native.whose_ancestor_is(known, view, form).seen_through(view, earlier, new);
             // The sink put it into the log before it could know that the reader had told of it: the first copy
             // did, or an earlier change (who-5).
             if guard!("sink-8-told", told) {
@@ -277,10 +265,6 @@ impl Fold {
         }
         let dot = Dot { actor: self.me, ctr };
         let schema = image.schema.as_ref().or_else(|| self.schemas.get(usize::from(image.collection)));
-        // The image before is the ancestor only if the dataset knows it: not what a first copy has
-        // not reached yet, nor an edit that no log showed.
-        let known = |before: &&Arc<Row>| schema.is_some_and(|s| Fp::of_row(s, before) == base.fp);
-        let before = image.before.as_ref().filter(|before| !guard!("before-known", !known(before)));
         // read-11: an image that is not what the store holds was lifted from a part of the record.
         let lifted = |value: &&Arc<Row>| value.is_partial() && schema.is_some_and(|s| Fp::of_row(s, value) != image.fp);
         let shown = self.parts.get(usize::from(image.collection)).is_some_and(|part| part.is_some());
@@ -298,7 +282,7 @@ impl Fold {
             fp_local: image.fp,
             schema: schema.map(|s| s.id).unwrap_or_default(),
             value: image.value.clone(),
-            before: before.cloned(),
+            before: image.before.clone(),
             txn,
             src_pos: at,
             rev: 0,
@@ -391,6 +375,19 @@ impl<'a> Image<'a> {
             (Some(row), Some(lens)) if guard!("read-10", true) => lens.fp(row),
             _ => self.fp,
         }
+    }
+
+    /// The image before is the ancestor only if the dataset knows it: not what a first copy has not reached
+    /// yet, nor an edit that no log showed. What is known was said under a version of the schema, though the
+    /// table may be of another form since (read-10).
+    fn whose_ancestor_is(self, known: Option<&Known>, view: Option<&View>, form: Option<&Arc<Schema>>) -> Self {
+        let lens = known.zip(view).and_then(|(known, view)| view.all.get(&known.schema));
+        let fp = |row: &Row| match (lens, form) {
+            (Some(lens), _) if guard!("read-10-before", true) => Some(lens.fp(row)),
+            (_, form) => form.map(|form| Fp::of_row(form, row)),
+        };
+        let is_known = |before: &Arc<Row>| fp(before) == known.map(|known| known.fp);
+        Image { before: self.before.filter(|before| !guard!("before-known", !is_known(before))), ..self }
     }
 
     /// A row keeps its version of the schema until a field that came later is written: nobody has said
