@@ -83,6 +83,7 @@ const FOLD: &[&str] = &[
     "guard",
     "capture::fold",
     "capture::truncate",
+    "capture::view",
 ];
 
 pub(crate) const LAYERS: &[Layer] = &[
@@ -95,6 +96,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(2, "state::view", &["event"]),
     layer(2, "capture::fold", FOLD),
     layer(2, "capture::truncate", FOLD),
+    layer(2, "capture::view", &["event"]),
     layer(2, "apply::decide", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "agent::step", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),

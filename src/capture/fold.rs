@@ -2,8 +2,8 @@
 //! The context of a change comes from its place in the log, never from how the ledger looks now:
 //! comparing an image with the *current* ledger makes echoes bounce for ever (correctness.md §3.1).
 
-pub use super::forms::{View, Views};
 use super::truncate::Truncates;
+pub use super::view::{View, Views};
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
 use crate::event::lineage::Lens;
 pub use crate::event::version::write_time;
@@ -132,8 +132,7 @@ impl Fold {
                 continue;
             }
             let Some(native) = Image::of(change) else { continue };
-            let row = (native.collection, native.key);
-            let tag = ledger.get(&row);
+            let (row, tag) = ((native.collection, native.key), ledger.get(&(native.collection, native.key)));
             // read-1: beside a ledger row only the key's last image of the transaction counts …
             if tag.is_some() && last.get(&row) != Some(&ordinal) {
                 continue;

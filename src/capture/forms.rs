@@ -4,6 +4,7 @@
 //! it again, which is void where it was announced before (claim-10).
 
 use super::fold::Addressed;
+use super::view::View;
 use super::{Capture, Owned};
 use crate::connectors::contract::{Change, CollectionNo, ReadBatch, Transaction};
 use crate::event::lineage::{self, Form, Lens, Taken};
@@ -11,22 +12,7 @@ use crate::event::{Position, Schema, SchemaId};
 use crate::guard;
 use crate::runtime::error::Result;
 use crate::topic::lineages::announcement;
-use std::collections::HashMap;
 use std::sync::Arc;
-
-/// A table's form, and what its rows are to the dataset (read-10).
-#[derive(Clone, Debug)]
-pub struct View {
-    /// The form.
-    pub form: Arc<Schema>,
-    /// To the schema in force.
-    pub now: Lens,
-    /// To every version of the schema, by id: what a ledger row says counts under its own.
-    pub all: HashMap<SchemaId, Lens>,
-}
-
-/// What a form means, for `Fold::transaction`: in the order of the transaction's `forms`.
-pub type Views = [View];
 
 impl Owned<'_> {
     /// Folds a batch. If a form cannot be taken over, or a person has to allow a truncate, what stands before

@@ -9,6 +9,7 @@ pub mod forms;
 pub mod letters;
 mod rows;
 pub mod truncate;
+pub mod view;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{ActorId, Copying, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp, Validity};

@@ -68,9 +68,10 @@ fn changed(config: &config::Dataset, writer: Option<&str>) -> Error {
 /// What the topics say; `writer` is the number of the only writer, if there is one and it has a number.
 async fn began(log: &Opened, config: &config::Dataset, writer: Option<PlatformNo>) -> Result<Option<Began>> {
     let existing = log.raw.topics().await?;
-    let there = |topics: &Topics| existing.iter().any(|spec| spec.topic == topics.dataset(0).topic);
-    let all: Vec<Topics> = topics(&log.prefix, config).into_iter().filter(there).collect();
-    for topics in &all {
+    // Whoever made them may have died over it: each is there or not.
+    let there = |at: &Partition| existing.iter().any(|spec| spec.topic == at.topic);
+    let all: Vec<Topics> = topics(&log.prefix, config);
+    for topics in all.iter().filter(|topics| there(&topics.dataset(0))) {
         for index in 0..topics.partitions {
             if let Some(Record::Canonical(first)) = first(log, &topics.dataset(index)).await?.as_deref() {
                 return Ok(Some(match first.origin {
@@ -81,7 +82,7 @@ async fn began(log: &Opened, config: &config::Dataset, writer: Option<PlatformNo
         }
     }
     // Nothing is settled yet. A reader that proposes has claimed `.changes`; one that settles has not.
-    for topics in &all {
+    for topics in all.iter().filter(|topics| there(&topics.changes(0))) {
         for index in 0..topics.partitions {
             if any_proposed(log, &topics.changes(index), writer).await? {
                 return Ok(Some(Began::Separate));

@@ -268,8 +268,7 @@ impl Rows for Sink {
         )
         .await
         .map_err(failure::of)?;
-        // Then, unlocked, what of the rest exists: a row that exists and was not returned under lock
-        // is somebody else's for the moment.
+        // Then, unlocked, what of the rest exists: not returned under lock, it is somebody else's for the moment.
         let (no_entry, no_row) = (missing(&ledger, keys)?, missing(&rows, keys)?);
         let bytes = bytes_of(&no_entry.1);
         let values = key_values(&collection, &no_row.1)?;
@@ -277,14 +276,12 @@ impl Rows for Sink {
         let parameters: Vec<Parameter<'_>> = sent_keys.iter().map(|s| s as Parameter<'_>).collect();
         let mut busy = HashSet::new();
         if !no_entry.0.is_empty() {
-            let query: [Parameter<'_>; 2] = [&name, &bytes];
-            busy.extend(there(&transaction, (&statements.ledger_read, &query), &no_entry.0).await?);
+            busy.extend(there(&transaction, (&statements.ledger_read, &[&name, &bytes]), &no_entry.0).await?);
         }
         if !no_row.0.is_empty() {
             busy.extend(there(&transaction, (&statements.exist, &parameters), &no_row.0).await?);
         }
-        let position: String = position.try_get(0).map_err(failure::of)?;
-        let position = Position::end_of(read_lsn(&position)?);
+        let position = Position::end_of(read_lsn(position.try_get(0).map_err(failure::of)?)?);
         let places = rows.iter().map(|row| Ok((number(row)?, place(row)?))).collect::<Result<_>>()?;
         let (mut ledger, rows) = (read_ledger(&ledger)?, read_rows(&collection, &rows)?);
         let schema = &collection.table.schema;
