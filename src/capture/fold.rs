@@ -92,6 +92,12 @@ impl Fold {
         self.lastpos.iter().any(|last| through < *last)
     }
 
+    /// Whether the platform sees a part of a collection: it keeps to the version of the schema that its view was
+    /// made for, and fingerprints are those of what it was given, under no version (read-11).
+    pub(super) fn is_part(&self, collection: CollectionNo) -> bool {
+        self.parts.get(usize::from(collection)).is_some_and(Option::is_some)
+    }
+
     pub(super) fn known(&self, collection: CollectionNo, key: &Key) -> Option<&Known> {
         self.rows.get(usize::from(collection))?.get(key).map(|row| &row.known)
     }
@@ -266,8 +272,11 @@ impl Fold {
         let schema = image.schema.as_ref().or_else(|| self.schemas.get(usize::from(image.collection)));
         // read-11: an image that is not what the store holds was lifted from a part of the record.
         let lifted = |value: &&Arc<Row>| value.is_partial() && schema.is_some_and(|s| Fp::of_row(s, value) != image.fp);
-        let shown = self.parts.get(usize::from(image.collection)).is_some_and(|part| part.is_some());
-        let fp = if shown && image.value.as_ref().filter(lifted).is_some() { image.fp.of_part() } else { image.fp };
+        let fp = if self.is_part(image.collection) && image.value.as_ref().filter(lifted).is_some() {
+            image.fp.of_part()
+        } else {
+            image.fp
+        };
         let proposal = Proposal {
             stamp,
             key: image.key.clone(),

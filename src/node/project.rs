@@ -6,6 +6,7 @@ use crate::capture::fold::Part;
 use crate::config::{self, Collection};
 use crate::connectors::contract::{Exclusive, LogPlatform, Store};
 use crate::event::Schema;
+use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
 use crate::wrap::projection::{self, Aside, Projection, Projections};
@@ -62,7 +63,7 @@ impl View {
 /// The schema as it travels: without what is left out of the dataset, and nullable where a platform that
 /// may write does not see the field: a row that begins there begins without it.
 pub(super) fn travelling(
-    mut schema: Schema,
+    schema: Schema,
     config: &config::Dataset,
     collection: &Collection,
     members: &[Member],
@@ -72,15 +73,8 @@ pub(super) fn travelling(
         let text = format!("`columns` names the field `{name}`, which the collection does not have");
         return Err(Error::new(Code::ConfigInvalid, text).at("collection", &collection.name));
     }
+    let mut schema = listed(schema, collection)?;
     let key: Vec<Arc<str>> = schema.key_fields().map(|field| field.name.clone()).collect();
-    schema.fields.retain(|field| collection.travels(&field.name));
-    let place = |name: &Arc<str>| {
-        schema.index_of(name).ok_or_else(|| {
-            let text = format!("`{name}` belongs to the key and must be among the `columns`");
-            Error::new(Code::ConfigInvalid, text).at("collection", &collection.name)
-        })
-    };
-    schema.key = key.iter().map(place).collect::<Result<_>>()?;
     for member in members.iter().filter(|member| member.part.proposes) {
         let excerpt = collection.excerpt(&member.name, *member.name == *config.source);
         let in_key = |field: &Arc<str>| key.contains(field);
@@ -88,4 +82,13 @@ pub(super) fn travelling(
         hidden.for_each(|field| field.nullable = true);
     }
     Ok(schema)
+}
+
+/// A table's form without what the configuration leaves out of the dataset: that never enters the log, whatever
+/// is read of the table.
+pub(super) fn listed(schema: Schema, collection: &Collection) -> Result<Schema> {
+    schema.only(|name| !guard!("read-11-listed", !collection.travels(name))).map_err(|name| {
+        let text = format!("`{name}` belongs to the key and must be among the `columns`");
+        Error::new(Code::ConfigInvalid, text).at("collection", &collection.name)
+    })
 }

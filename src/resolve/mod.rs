@@ -73,8 +73,13 @@ fn fast_forward(state: &PartState, offset: Offset, proposal: &Proposal, head: Op
     let (after, fp) = filled(state, proposal, base, proposal.is_part())?;
     let ts = head.map_or(proposal.ts, |h| proposal.ts.max(h.ts.tick()));
     let vv = head.map_or_else(Vv::new, |h| h.vv.clone()).join(&proposal.ctx).with(proposal.dot);
-    let (by, schema) = (proposal.dot.actor, proposal.schema);
-    let draft = Draft { after, fp, schema, ts, vv, by, cause: Cause::FastForward };
+    let won = (after, fp, proposal.schema);
+    // read-11: who is not shown a field that came later keeps to the version before, and does not take it away.
+    let (after, fp, schema) = match head {
+        Some(head) => grown(state, won, (head.after.as_deref(), head.schema))?,
+        None => won,
+    };
+    let draft = Draft { after, fp, schema, ts, vv, by: proposal.dot.actor, cause: Cause::FastForward };
     Ok(draft.version(state, offset, proposal, head))
 }
 
@@ -125,7 +130,7 @@ fn merge(
         }
     };
     let other = if loser == Loser::Proposal { &theirs } else { &ours };
-    let (after, fp, schema) = grown(state, (after, fp, schema), other)?;
+    let (after, fp, schema) = grown(state, (after, fp, schema), (other.value.as_deref(), other.schema))?;
     let conflict = Conflict {
         ancestor,
         head: ours,
@@ -317,25 +322,23 @@ fn fingerprint(state: &PartState, value: Option<&Row>, proposal: &Proposal) -> R
     Ok(Fp::of_row(known(state, proposal.schema)?, row))
 }
 
-/// A winner of an earlier version of the schema says nothing of fields that came later: those stay as the
-/// other side has them, or platforms that have them would differ for ever (read-10).
+/// What is written under an earlier version of the schema says nothing of fields that came later: those stay
+/// as the other side has them, or platforms that have them would differ for ever (read-10).
 fn grown(
     state: &PartState,
     won: (Option<Arc<Row>>, Fp, SchemaId),
-    other: &Side,
+    (theirs, schema): (Option<&Row>, SchemaId),
 ) -> Result<(Option<Arc<Row>>, Fp, SchemaId)> {
     let age = |id: SchemaId| state.schemas.iter().position(|s| s.id == id);
-    let (Some(row), Some(theirs)) = (&won.0, &other.value) else { return Ok(won) };
-    if won.2 == other.schema || age(other.schema) < age(won.2) {
-        return Ok(won);
-    }
-    let to = known(state, other.schema)?;
+    let is_later = age(won.2).zip(age(schema)).is_some_and(|(won, other)| won < other);
+    let (Some(row), Some(theirs), true) = (&won.0, theirs, is_later) else { return Ok(won) };
+    let to = known(state, schema)?;
     let lens = Lens::new(known(state, won.2)?, to);
     let value =
         |i: usize| lens.place(i).map_or_else(|| theirs.get(i), |at| row.get(at)).unwrap_or(&Value::Null).clone();
     let row = Row((0..to.fields.len()).map(value).collect());
     let fp = Fp::of_row(to, &row);
-    Ok((Some(Arc::new(row)), fp, other.schema))
+    Ok((Some(Arc::new(row)), fp, schema))
 }
 
 /// read-10: announced in this partition before its first user.

@@ -122,6 +122,27 @@ fn what_says_the_same_of_all_it_sees_is_no_conflict() {
     assert_eq!((joined.cause, held(&joined)), (Cause::Join, Some(row("ann", Value::text("s1")))));
 }
 
+/// read-10, read-11: a view is made for one version of the schema, and does not take away what came later.
+#[test]
+fn a_field_that_came_after_the_view_was_made_stays() {
+    let mut world = World::new();
+    let note = Field { name: "note".into(), ty: Type::Text, nullable: true };
+    let fields = schema().fields.iter().cloned().chain([note]).collect();
+    let later = Arc::new(Schema { id: SchemaId(4), fields, ..Schema::clone(&schema()) });
+    world.state.schemas.push(later.clone());
+    let with_note = |name: &str, secret: Value| Row([row(name, secret).0, vec![Value::text("n")]].concat());
+    let whole = with_note("ann", Value::text("s1"));
+    let fp = Fp::of_row(&later, &whole);
+    let first = proposal(1, 1, 10, Some(whole), None);
+    let first = world.settle(&Proposal { schema: SchemaId(4), fp, fp_local: fp, ..first });
+    let second = world.settle(&proposal(2, 1, 20, Some(row("anna", Value::Unchanged)), Some(&first)));
+    assert_eq!((second.schema, held(&second)), (SchemaId(4), Some(with_note("anna", Value::text("s1")))));
+    // Also where the view showed all there was.
+    let third = world.settle(&proposal(2, 2, 30, Some(row("anne", Value::text("s2"))), Some(&second)));
+    assert_eq!((third.schema, held(&third)), (SchemaId(4), Some(with_note("anne", Value::text("s2")))));
+    assert_eq!(third.fp, Fp::of_row(&later, &with_note("anne", Value::text("s2"))));
+}
+
 /// value-2: an image that lacks what its platform does see is never filled with nothing.
 #[test]
 fn a_large_value_that_a_log_left_out_is_not_taken_for_a_hidden_field() {

@@ -147,6 +147,64 @@ async fn what_a_platform_may_not_say_stays_there_and_is_shown() {
     node.node.stop().await;
 }
 
+/// read-10, read-11: the view keeps to its fields while the dataset gets another, and tells no edit of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_stays_as_it_is_when_the_dataset_gets_a_field() {
+    let world = world();
+    let (a, b) = (world.db("a"), world.db("b"));
+    run(&a, "INSERT INTO people VALUES (1, 'ann', 'ann@x', 'EU')");
+    let node = world.start().await;
+    node.until("both have it", || part(&world) == ["1 ann EU of b"] && document(&world, 1).is_some()).await;
+    node.node.stop().await;
+
+    run(&a, "ALTER TABLE people ADD COLUMN note TEXT; UPDATE people SET note = 'n', name = 'anne'");
+    let node = world.start().await;
+    node.until("b has the edit", || part(&world) == ["1 anne EU of b"]).await;
+    node.until("the files have the field", || document(&world, 1).is_some_and(|d| d["note"] == "n")).await;
+    run(&b, "UPDATE people SET name = 'anna'");
+    node.until("a has b's edit", || whole(&world) == ["1 anna ann@x EU"]).await;
+    run(&a, "UPDATE people SET name = 'annie'");
+    node.until("b has a's", || part(&world) == ["1 annie EU of b"]).await;
+    edit_document(&world, 1, |document| document["name"] = "ani".into());
+    node.until("all have the file's", || part(&world) == ["1 ani EU of b"] && whole(&world) == ["1 ani ann@x EU"])
+        .await;
+    assert_eq!(listed(&a, "SELECT note FROM people"), ["n"]);
+    settled(&node).await;
+    let report = node.report().await;
+    let proposed = |name: &str| report.datasets["people"].platforms[name].counts.proposed;
+    // What came from the log is no edit: each platform said what was written there, and no more.
+    assert_eq!((proposed("a"), proposed("b"), proposed("files")), (2, 1, 1));
+    node.node.stop().await;
+}
+
+/// read-11: what the collection's `columns` leave out is in no record, now and when the table changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_is_left_out_of_the_dataset_never_enters_the_log() {
+    let mut world = world();
+    let (head, _) = world.config.split_once("        views:").unwrap();
+    world.config = format!("{head}        columns: [id, name]\n");
+    let b = world.db("b");
+    run(&world.db("a"), "INSERT INTO people VALUES (1, 'ann', 'ann@x', 'EU')");
+    let fields = |world: &World| {
+        document(world, 1).map(|d| d.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" "))
+    };
+    for (life, name) in ["anne", "anna", "annie"].iter().enumerate() {
+        let node = world.start().await;
+        run(&world.db("a"), &format!("UPDATE people SET name = '{name}', mail = '{life}'"));
+        node.until("the files have it", || document(&world, 1).is_some_and(|d| d["name"] == *name)).await;
+        node.until("b has it", || listed(&b, "SELECT name FROM people") == [*name]).await;
+        assert_eq!(fields(&world).as_deref(), Some("id name"));
+        run(&b, "UPDATE people SET name = name || '!', own = 'kept'");
+        node.until("a has b's edit", || listed(&world.db("a"), "SELECT name FROM people") == [format!("{name}!")])
+            .await;
+        assert_eq!(listed(&world.db("a"), "SELECT mail FROM people"), [life.to_string()]);
+        settled(&node).await;
+        assert_eq!(fields(&world).as_deref(), Some("id name"));
+        node.node.stop().await;
+        run(&world.db("a"), &format!("ALTER TABLE people ADD COLUMN more{life} TEXT DEFAULT 'secret'"));
+    }
+}
+
 /// who-3
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_nobody_else_writes_keeps_a_mark_and_no_ledger() {

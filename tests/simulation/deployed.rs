@@ -76,7 +76,7 @@ async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<Infallible> {
             let this = &env.platforms[platform];
             let Access::Exclusive(access) = &this.access else { panic!("an exclusive destination was expected") };
             let dataset = env.topics.dataset(partition);
-            let member = env.log.join(&format!("exclusive.{platform}"), &[dataset.topic.clone()]).await?;
+            let member = env.log.join(&format!("exclusive.{platform}"), std::slice::from_ref(&dataset.topic)).await?;
             let sink = ExclusiveSink {
                 log: log(env),
                 clock: env.clock.clone(),

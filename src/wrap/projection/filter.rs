@@ -102,16 +102,8 @@ impl Node {
     fn holds(&self, row: &Row) -> Option<bool> {
         match self {
             Node::Not(inner) => inner.holds(row).map(|holds| !holds),
-            Node::And(all) => all.iter().fold(Some(true), |so_far, node| match (so_far, node.holds(row)) {
-                (Some(false), _) | (_, Some(false)) => Some(false),
-                (Some(true), Some(true)) => Some(true),
-                _ => None,
-            }),
-            Node::Or(any) => any.iter().fold(Some(false), |so_far, node| match (so_far, node.holds(row)) {
-                (Some(true), _) | (_, Some(true)) => Some(true),
-                (Some(false), Some(false)) => Some(false),
-                _ => None,
-            }),
+            Node::And(all) => all.iter().map(|node| node.holds(row)).min_by_key(rank).flatten(),
+            Node::Or(any) => any.iter().map(|node| node.holds(row)).max_by_key(rank).flatten(),
             Node::IsNull(at) => Some(row.get(*at).is_none_or(Value::is_null)),
             Node::Compare(at, compare, right) => order(row.get(*at)?, right).map(|order| compare.fits(order)),
             Node::In(at, list) => {
@@ -119,6 +111,15 @@ impl Node {
                 Some(list.iter().any(|right| order(value, right) == Some(Ordering::Equal)))
             }
         }
+    }
+}
+
+/// False, then unknown, then true: a conjunction is the least of its terms, an alternative the greatest.
+fn rank(holds: &Option<bool>) -> u8 {
+    match holds {
+        Some(false) => 0,
+        None => 1,
+        Some(true) => 2,
     }
 }
 
