@@ -6,6 +6,7 @@
 pub mod copy;
 pub mod fold;
 pub mod forms;
+mod image;
 pub mod letters;
 mod rows;
 pub mod truncate;

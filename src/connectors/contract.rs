@@ -12,6 +12,7 @@
 
 pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
 pub use super::exclusive::{Exclusive, ExclusiveWriter};
+pub use super::place::{Place, Scope};
 pub use super::told::{BatchLimit, Finding, Page, Unreadable};
 pub use crate::event::Landed;
 pub use crate::event::lineage::Form;
@@ -396,28 +397,6 @@ pub trait LogPlatform: Send + Sync {
     async fn ledger_tops(&self, _collection: CollectionNo, _limit: usize) -> Result<Vec<(Key, Seq)>> {
         Ok(Vec::new())
     }
-}
-
-/// Where a collection lies on a platform, and what its records look like.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Scope {
-    /// The dataset's name.
-    pub dataset: String,
-    /// Its collections in order.
-    pub collections: Vec<Place>,
-}
-
-/// One collection on one platform.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Place {
-    /// The collection's name.
-    pub name: String,
-    /// The connector's own words for where it lies (`on:`).
-    pub on: serde_json::Value,
-    /// Its schema, once known.
-    pub schema: Option<Arc<Schema>>,
-    /// How many partitions its topics have.
-    pub partitions: u32,
 }
 
 /// A configured platform.

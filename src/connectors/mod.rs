@@ -5,6 +5,7 @@ mod abilities;
 pub mod conformance;
 pub mod contract;
 mod exclusive;
+mod place;
 mod told;
 
 #[cfg(feature = "filesystem")]

@@ -1,6 +1,7 @@
 //! A destination that nobody else writes: rows, and a mark per partition, in one transaction (who-3). A
 //! commit may fail, or take effect and not answer. The store also judges: no version is applied twice,
-//! none that is void, and no mark goes back.
+//! none that is void, no mark goes back, and no sink goes on behind a write that changed nothing: what it
+//! commits would let the log forget versions that were never written.
 
 use super::executor::{Rng, yield_once};
 use super::shared::{Count, Shared, trace};
@@ -48,13 +49,15 @@ impl ExclusiveStore {
 impl Exclusive for ExclusiveStore {
     async fn writer(&self, _collection: CollectionNo, partition: u32) -> Result<Box<dyn ExclusiveWriter>> {
         yield_once().await;
-        Ok(Box::new(Writer { store: self.0.clone(), partition: partition as usize }))
+        Ok(Box::new(Writer { store: self.0.clone(), partition: partition as usize, known: Link::default() }))
     }
 }
 
 struct Writer {
     store: Arc<Inner>,
     partition: usize,
+    /// Where this writer has read the mark, or left it.
+    known: Link,
 }
 
 impl Inner {
@@ -80,10 +83,15 @@ fn mark_apart() -> bool {
 impl ExclusiveWriter for Writer {
     async fn mark(&mut self) -> Result<Link> {
         yield_once().await;
-        Ok(self.store.state.lock().marks[self.partition])
+        self.known = self.store.state.lock().marks[self.partition];
+        Ok(self.known)
     }
 
     async fn write(&mut self, versions: &[Arc<Canonical>], from: Link, to: Link) -> Result<bool> {
+        if from != self.known {
+            let text = format!("who-3: platform {} is written behind a batch it did not take", self.store.index);
+            self.store.shared.violation(text);
+        }
         yield_once().await;
         if self.store.fault() {
             return Err(self.store.lost(Count::CommitFailed));
@@ -99,6 +107,7 @@ impl ExclusiveWriter for Writer {
             }
         }
         self.advance(to);
+        self.known = to;
         yield_once().await;
         if self.store.fault() {
             return Err(self.store.lost(Count::CommitUnknown));
