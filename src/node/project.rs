@@ -6,7 +6,6 @@ use crate::capture::fold::Part;
 use crate::config::{self, Collection};
 use crate::connectors::contract::{Exclusive, LogPlatform, Store};
 use crate::event::Schema;
-use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
 use crate::wrap::projection::{self, Aside, Projection, Projections};
@@ -84,10 +83,10 @@ pub(super) fn travelling(
     Ok(schema)
 }
 
-/// A table's form without what the configuration leaves out of the dataset: that never enters the log, whatever
-/// is read of the table.
+/// read-11: a table's form without what the configuration leaves out of the dataset. That never enters the log,
+/// whatever is read of the table.
 pub(super) fn listed(schema: Schema, collection: &Collection) -> Result<Schema> {
-    schema.only(|name| !guard!("read-11-listed", !collection.travels(name))).map_err(|name| {
+    schema.only(|name| collection.travels(name)).map_err(|name| {
         let text = format!("`{name}` belongs to the key and must be among the `columns`");
         Error::new(Code::ConfigInvalid, text).at("collection", &collection.name)
     })
