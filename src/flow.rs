@@ -9,15 +9,15 @@
 use crate::agent::Agent;
 use crate::apply::Sink;
 use crate::apply::exclusive::ExclusiveSink;
+use crate::capture::Capture;
 use crate::capture::copy::Copy;
-use crate::capture::{Capture, Owned};
-use crate::connectors::contract::{BatchLimit, ExclusiveWriter, LogPlatform, ReadBatch, Reader};
-use crate::fused::{Direct, Fused};
+use crate::capture::ownership::Ownership;
+use crate::connectors::contract::{BatchLimit, ExclusiveWriter, LogPlatform};
+use crate::fused::Fused;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::settle::Resolver;
 use crate::topic::Membership;
-use crate::topic::owner::Folded;
 use futures_util::future::select_all;
 use futures_util::{FutureExt, select_biased};
 use std::convert::Infallible;
@@ -49,49 +49,15 @@ where
 /// the source may discard only below a durable, valid checkpoint (P2).
 pub async fn capture(capture: &Capture, limit: BatchLimit) -> Result<Infallible> {
     let mut owned = capture.take_over().await?;
-    let Err(error) = read_on(capture, &mut owned, limit).await;
+    let Err(error) = read_on(&mut owned, &*capture.clock, limit).await;
     // read-6: who is no longer the owner stops silently; the new owner has moved the source on.
     Err(owned.unless_fenced(error).await)
 }
 
-async fn read_on(capture: &Capture, owned: &mut Owned<'_>, limit: BatchLimit) -> Result<Infallible> {
-    let mut reader = capture.platform.reader(owned.start().await?).await?;
-    let mut copy = Copy::begin(owned).await?;
-    loop {
-        if let Some(chunk) = copy.as_mut().filter(|chunk| !chunk.waits(owned))
-            && chunk.proceed(owned, limit).await?
-        {
-            copy = Copy::begin(owned).await?;
-        }
-        let due = owned.due_ms();
-        let copying = copy.as_ref().is_some_and(|chunk| !chunk.waits(owned));
-        select_biased! {
-            () = owned.acked().fuse() => owned.confirm().await?,
-            () = capture.clock.sleep_until(due).fuse() => {
-                if let Some(durable) = owned.checkpoint().await? {
-                    reader.release(durable).await?;
-                }
-            }
-            batch = reader.next(limit).fuse() => owned.publish(&batch?).await?,
-            () = ready_if(copying).fuse() => {}
-        }
-    }
-}
-
-/// LOG platform → D, where it is the only one that writes (resolve-9): changes are read, settled and appended
-/// by one owner; positions follow as in `capture`. Behind it the heads go to S.
-pub async fn fused(fused: &Fused, limit: BatchLimit) -> Result<Infallible> {
-    let (mut owned, behind) = fused.take_over().await?;
-    let projected = select_all(behind.into_iter().map(|behind| behind.run().boxed()));
-    let Err(error) = select_biased! {
-        ended = settle_on(fused, &mut owned, limit).fuse() => ended,
-        (ended, ..) = projected.fuse() => ended,
-    };
-    Err(owned.unless_fenced(error).await)
-}
-
-async fn settle_on(fused: &Fused, owned: &mut Direct<'_>, limit: BatchLimit) -> Result<Infallible> {
-    let mut reader = fused.reader.platform.reader(owned.start().await?).await?;
+/// Reads a source's log, and copies what it held before, for as long as the log takes what is found.
+async fn read_on(owned: &mut impl Ownership, clock: &dyn Clock, limit: BatchLimit) -> Result<Infallible> {
+    let platform = owned.platform();
+    let mut reader = platform.reader(owned.start().await?).await?;
     let mut copy = Copy::begin(owned).await?;
     loop {
         let full = owned.is_full();
@@ -104,15 +70,27 @@ async fn settle_on(fused: &Fused, owned: &mut Direct<'_>, limit: BatchLimit) -> 
         let copying = !full && copy.as_ref().is_some_and(|chunk| !chunk.waits(owned));
         select_biased! {
             () = owned.acked().fuse() => owned.confirm().await?,
-            () = fused.reader.clock.sleep_until(due).fuse() => {
+            () = clock.sleep_until(due).fuse() => {
                 if let Some(durable) = owned.tend().await? {
                     reader.release(durable).await?;
                 }
             }
-            batch = changes_unless(full, &mut *reader, limit).fuse() => owned.publish(batch?).await?,
+            batch = unless(full, reader.next(limit)).fuse() => owned.publish(batch?).await?,
             () = ready_if(copying).fuse() => {}
         }
     }
+}
+
+/// LOG platform → D, where it is the only one that writes (resolve-9): changes are read, settled and appended
+/// by one owner; positions follow as in `capture`. Behind it the heads go to S.
+pub async fn fused(fused: &Fused, limit: BatchLimit) -> Result<Infallible> {
+    let (mut owned, behind) = fused.take_over().await?;
+    let projected = select_all(behind.into_iter().map(|behind| behind.run().boxed()));
+    let Err(error) = select_biased! {
+        ended = read_on(&mut owned, &*fused.reader.clock, limit).fuse() => ended,
+        (ended, ..) = projected.fuse() => ended,
+    };
+    Err(owned.unless_fenced(error).await)
 }
 
 /// C → D: each proposal becomes the next canonical version of its key, or a settled conflict.
@@ -121,10 +99,10 @@ pub async fn resolve(resolver: &Resolver, limit: BatchLimit) -> Result<Infallibl
     let mut inputs = resolver.log.read(&resolver.parts.changes, journal.inputs_from()).await?;
     loop {
         journal.tend().await?;
-        let due = journal.due_ms();
+        let (due, full) = (journal.due_ms(), journal.is_full());
         select_biased! {
             () = journal.acked().fuse() => { journal.confirm().await?; }
-            batch = inputs.next(limit.rows_max).fuse() => journal.settle(batch?).await?,
+            batch = unless(full, inputs.next(limit.rows_max)).fuse() => journal.settle(batch?).await?,
             () = resolver.clock.sleep_until(due).fuse() => {}
         }
     }
@@ -144,7 +122,7 @@ pub async fn apply(
         select_biased! {
             () = sink.orders.news().fuse() => applying.obey().await?,
             () = sink.clock.sleep_until(due).fuse() => applying.retry().await?,
-            batch = next_unless(full, &mut dataset, limit.rows_max).fuse() => applying.apply(batch?).await?,
+            batch = unless(full, dataset.next(limit.rows_max)).fuse() => applying.apply(batch?).await?,
         }
         applying.commit(member).await?;
     }
@@ -192,25 +170,16 @@ pub async fn agent(agent: &Agent, limit: BatchLimit) -> Result<Infallible> {
         let keys = select_biased! {
             () = agent.orders.news().fuse() => owned.obey().await?,
             () = agent.clock.sleep_until(due).fuse() => owned.released(),
-            batch = next_unless(!agent.part.receives, &mut dataset, limit.rows_max).fuse() => owned.receive(batch?).await?,
+            batch = unless(!agent.part.receives, dataset.next(limit.rows_max)).fuse() => owned.receive(batch?).await?,
             hints = agent.store.hints(agent.collection).fuse() => owned.hinted(hints?),
         };
         owned.work(keys).await?;
     }
 }
 
-/// The next records of D, unless so much waits that nothing more may be taken in.
-async fn next_unless(
-    full: bool,
-    dataset: &mut Folded,
-    limit: usize,
-) -> Result<Vec<(crate::topic::Delivered<crate::topic::Typed>, bool)>> {
-    if full { std::future::pending().await } else { dataset.next(limit).await }
-}
-
-/// The next changes of a source, unless so much is on its way that nothing more may be taken in.
-async fn changes_unless(full: bool, reader: &mut dyn Reader, limit: BatchLimit) -> Result<ReadBatch> {
-    if full { std::future::pending().await } else { reader.next(limit).await }
+/// What comes next, unless so much is on its way or waits that nothing more may be taken in.
+async fn unless<T>(full: bool, next: impl Future<Output = Result<T>>) -> Result<T> {
+    if full { std::future::pending().await } else { next.await }
 }
 
 /// Ready at once, or never.

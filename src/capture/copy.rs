@@ -108,11 +108,13 @@ impl Copier for Owned<'_> {
     }
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {
+        // A checkpoint falls due, although no position moved; at once behind the last row.
+        self.marked = Position::START;
+        if copying == Copying::Done {
+            self.marked_ms = 0;
+        }
         if let Some(state) = self.copied.get_mut(usize::from(collection)) {
             *state = copying;
         }
-        // A checkpoint is due, although no position moved.
-        self.marked_ms = 0;
-        self.marked = Position::START;
     }
 }

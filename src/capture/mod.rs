@@ -8,6 +8,7 @@ pub mod fold;
 pub mod forms;
 mod image;
 pub mod letters;
+pub mod ownership;
 mod rows;
 pub mod truncate;
 pub mod view;
@@ -16,7 +17,7 @@ use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
 use crate::event::{ActorId, Copying, Op, Position, Proposal, ReaderMark, Record, Role, Schema, Stamp, Validity};
 use crate::guard;
 use crate::runtime::clock::Clock;
-use crate::runtime::error::{Error, Remedy, Result};
+use crate::runtime::error::Result;
 use crate::runtime::progress::Progress;
 use crate::state::Memory;
 use crate::topic::lineages::Lineages;
@@ -27,6 +28,7 @@ pub use fold::LaneOf;
 use fold::{Addressed, Fold, Published, known_after};
 use futures_util::future::select_all;
 use letters::Letters;
+use ownership::Ownership;
 use rows::{Restored, Rows};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -229,40 +231,11 @@ fn read_back(fold: &mut Fold, lane: usize, collection: CollectionNo, proposal: &
 }
 
 impl Owned<'_> {
-    /// Where to read the source from: behind the newest checkpoint. At the very first start that is
-    /// where the log stands now, made durable before anything else happens.
-    pub async fn start(&mut self) -> Result<Position> {
-        if self.number == 0 {
-            self.through = self.capture.platform.position().await?;
-            self.mark().await?;
-        }
-        self.rows.fetch_for(&mut self.fold, [])?;
-        self.pass_copies();
-        self.first_views().await?;
-        Ok(self.through)
-    }
-
     /// Copies of an earlier life move RS before a checkpoint says that nothing is left to re-read.
     fn pass_copies(&mut self) {
         if guard!("copies-first", !self.fold.rereading(self.through)) {
             self.fold.pass_all_copies();
         }
-    }
-
-    /// Folds what the source returned and publishes it, up to what stops it; in flight when this returns.
-    pub async fn publish(&mut self, batch: &ReadBatch) -> Result<()> {
-        self.rows.fetch_of(&mut self.fold, &batch.transactions)?;
-        let now_ms = self.capture.clock.now_ms();
-        let proposals = self.folded(batch, now_ms).await?;
-        self.through = self.through.max(batch.through);
-        let changes = batch.transactions.iter().map(|t| t.changes.len()).sum();
-        self.capture
-            .progress
-            .captured_bytes(batch.transactions.iter().flat_map(|t| &t.changes).map(Change::size).sum());
-        self.capture.progress.captured(changes, proposals.len(), self.through.commit, now_ms);
-        self.pass_copies();
-        self.send(proposals);
-        Ok(())
     }
 
     fn send(&mut self, proposals: Vec<Addressed>) {
@@ -275,48 +248,8 @@ impl Owned<'_> {
         self.changes.iter_mut().zip(batches).for_each(|(writer, batch)| writer.send(batch));
     }
 
-    /// The error, or that somebody else has taken over meanwhile, which explains it (read-6).
-    pub async fn unless_fenced(&mut self, error: Error) -> Error {
-        let Some(first) = self.ledgers.first_mut() else { return error };
-        if error.remedy() != Remedy::Halt || !guard!("read-6", true) {
-            return error;
-        }
-        let fenced = match first.settle_all().await {
-            Ok(()) => first.look_behind().await,
-            failed => failed,
-        };
-        fenced.err().unwrap_or(error)
-    }
-
-    /// Waits until some append is answered; for ever if none is in flight. Cancel-safe.
-    pub async fn acked(&mut self) {
-        let acks = self.changes.iter_mut().map(|writer| Box::pin(writer.acked()));
-        select_all(acks).await;
-    }
-
-    /// Takes the answers there are. An append that failed ends this ownership (claim-2).
-    pub async fn confirm(&mut self) -> Result<()> {
-        for writer in &mut self.changes {
-            if writer.in_flight() && writer.is_acked() {
-                writer.settle().await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// When the next checkpoint is due, in milliseconds since 1970; never while nothing moved.
-    #[must_use]
-    pub fn due_ms(&self) -> u64 {
-        let idle = self.through == self.marked && self.fold.moved.is_empty();
-        if idle || guard!("read-13", self.fold.rereading(self.through)) {
-            u64::MAX
-        } else {
-            self.marked_ms.saturating_add(self.capture.checkpoint_every_ms)
-        }
-    }
-
     /// Writes a checkpoint; returns the position the source may discard up to, if it moved.
-    pub async fn checkpoint(&mut self) -> Result<Option<Position>> {
+    async fn checkpoint(&mut self) -> Result<Option<Position>> {
         self.marked_ms = self.capture.clock.now_ms();
         // read-13, P3: never while re-reading, and only for positions whose proposals are acknowledged
         // (P1, claim-3).
@@ -361,5 +294,68 @@ impl Owned<'_> {
         }
         self.marked = self.through;
         Ok(())
+    }
+}
+
+impl Ownership for Owned<'_> {
+    async fn start(&mut self) -> Result<Position> {
+        if self.number == 0 {
+            self.through = self.capture.platform.position().await?;
+            self.mark().await?;
+        }
+        self.rows.fetch_for(&mut self.fold, [])?;
+        self.pass_copies();
+        self.first_views().await?;
+        Ok(self.through)
+    }
+
+    fn in_flight_bytes(&self) -> usize {
+        self.changes.iter().map(Writer::in_flight_bytes).sum()
+    }
+
+    /// Folds what the source returned and publishes it, up to what stops it.
+    async fn publish(&mut self, batch: ReadBatch) -> Result<()> {
+        self.rows.fetch_of(&mut self.fold, &batch.transactions)?;
+        let now_ms = self.capture.clock.now_ms();
+        let proposals = self.folded(&batch, now_ms).await?;
+        self.through = self.through.max(batch.through);
+        let changes = || batch.transactions.iter().flat_map(|t| &t.changes);
+        self.capture.progress.captured_bytes(changes().map(Change::size).sum());
+        self.capture.progress.captured(changes().count(), proposals.len(), self.through.commit, now_ms);
+        self.pass_copies();
+        self.send(proposals);
+        Ok(())
+    }
+
+    async fn acked(&mut self) {
+        let acks = self.changes.iter_mut().map(|writer| Box::pin(writer.acked()));
+        select_all(acks).await;
+    }
+
+    async fn confirm(&mut self) -> Result<()> {
+        for writer in &mut self.changes {
+            while writer.is_acked() {
+                writer.settle().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Never while nothing moved.
+    fn due_ms(&self) -> u64 {
+        let idle = self.through == self.marked && self.fold.moved.is_empty();
+        if idle || guard!("read-13", self.fold.rereading(self.through)) {
+            u64::MAX
+        } else {
+            self.marked_ms.saturating_add(self.capture.checkpoint_every_ms)
+        }
+    }
+
+    async fn tend(&mut self) -> Result<Option<Position>> {
+        self.checkpoint().await
+    }
+
+    fn elected(&mut self) -> Option<&mut Writer> {
+        self.ledgers.first_mut()
     }
 }

@@ -44,6 +44,21 @@ impl super::Canonical {
     }
 }
 
+impl super::Record {
+    /// About how large it is in bytes: the keys and the content it carries.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let row = |row: &Option<std::sync::Arc<Row>>| row.as_ref().map_or(0, |row| row.size());
+        match self {
+            Self::Proposal(proposal) => proposal.key.0.len() + row(&proposal.value) + row(&proposal.before),
+            Self::Truncate(truncate) => truncate.gone.iter().map(|gone| gone.key.0.len()).sum(),
+            Self::Canonical(version) | Self::Conflict(version) => version.size(),
+            Self::State(state) => state.head.size(),
+            _ => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,11 +14,12 @@ use crate::capture::Capture;
 use crate::capture::copy::Copier;
 use crate::capture::fold::View;
 use crate::capture::letters::Letters;
+use crate::capture::ownership::Ownership;
 use crate::connectors::contract::{Change, CollectionNo, Copied, LogPlatform, ReadBatch, Transaction, Unreadable};
 use crate::event::{Copying, Fp, Key, Offset, Position, ReaderMark, Record, Stamp};
 use crate::guard;
 use crate::resolve::Policy;
-use crate::runtime::error::{Error, Remedy, Result};
+use crate::runtime::error::Result;
 use crate::settle::Projection;
 use crate::topic::message::message;
 use crate::topic::name::Parts;
@@ -28,11 +29,6 @@ use futures_util::future::select_all;
 use lane::{Image, Lane};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-/// Versions on their way to the log, at most; then the source is not read.
-const IN_FLIGHT_MAX: usize = 16_384;
-/// Batches of a partition on their way, at most: each may be some megabytes.
-const BATCHES_MAX: usize = 8;
 
 /// What a fused reader needs to know before it owns anything.
 pub struct Fused {
@@ -52,8 +48,6 @@ struct Writing {
     writer: Writer,
     /// Made, and not sent yet.
     batch: Vec<Message<Typed>>,
-    /// Versions and batches on their way.
-    in_flight: (usize, usize),
     /// Where my newest version known to count stands.
     newest: Offset,
     /// Keys behind whose head something else may stand (claim-7).
@@ -100,7 +94,6 @@ impl Writing {
     /// Sends what was made.
     fn send(&mut self) {
         if !self.batch.is_empty() {
-            self.in_flight = (self.in_flight.0 + self.batch.len(), self.in_flight.1 + 1);
             self.writer.send(std::mem::take(&mut self.batch));
         }
     }
@@ -108,7 +101,6 @@ impl Writing {
     /// Waits for the answer of the oldest batch; its versions are known to count then (claim-4).
     async fn settle(&mut self) -> Result<usize> {
         let (messages, offsets) = self.writer.settle().await?;
-        self.in_flight = (self.in_flight.0.saturating_sub(messages.len()), self.in_flight.1.saturating_sub(1));
         self.newest = offsets.last().copied().unwrap_or(self.newest);
         Ok(messages.len())
     }
@@ -117,47 +109,6 @@ impl Writing {
 impl<'a> Direct<'a> {
     fn capture(&self) -> &'a Capture {
         &self.fused.reader
-    }
-
-    /// Where to read the source from: behind the newest checkpoint. At the very first start that is
-    /// where the log stands now, made durable before anything else happens.
-    pub async fn start(&mut self) -> Result<Position> {
-        if self.number == 0 {
-            self.through = self.capture().platform.position().await?;
-            self.mark().await?;
-        }
-        Ok(self.through)
-    }
-
-    /// Whether so much is on its way that the source is not read.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let versions: usize = self.lanes.iter().map(|writing| writing.in_flight.0).sum();
-        versions >= IN_FLIGHT_MAX || self.lanes.iter().any(|writing| writing.in_flight.1 >= BATCHES_MAX)
-    }
-
-    /// Settles what the source returned; on its way to D when this returns.
-    pub async fn publish(&mut self, batch: ReadBatch) -> Result<()> {
-        let now_ms = self.capture().clock.now_ms();
-        let (mut changes, mut versions, mut bytes) = (0, 0, 0);
-        for transaction in batch.transactions {
-            changes += transaction.changes.len();
-            bytes += transaction.changes.iter().map(Change::size).sum::<usize>();
-            match self.transaction(transaction, now_ms).await {
-                Ok(made) => versions += made,
-                Err(stopped) => {
-                    // What stands before the place is not held up by it.
-                    self.lanes.iter_mut().for_each(Writing::send);
-                    self.settle_all().await?;
-                    return Err(stopped);
-                }
-            }
-        }
-        self.through = self.through.max(batch.through);
-        self.capture().progress.captured_bytes(bytes);
-        self.capture().progress.captured(changes, versions, self.through.commit, now_ms);
-        self.lanes.iter_mut().for_each(Writing::send);
-        Ok(())
     }
 
     async fn transaction(&mut self, transaction: Transaction, now_ms: u64) -> Result<usize> {
@@ -215,43 +166,6 @@ impl<'a> Direct<'a> {
         Ok(())
     }
 
-    /// The error, or that somebody else has taken over meanwhile, which explains it (read-6).
-    pub async fn unless_fenced(&mut self, error: Error) -> Error {
-        if error.remedy() != Remedy::Halt || !guard!("read-6", true) {
-            return error;
-        }
-        let fenced = match self.ledger.settle_all().await {
-            Ok(()) => self.ledger.look_behind().await,
-            failed => failed,
-        };
-        fenced.err().unwrap_or(error)
-    }
-
-    /// Waits until some append is answered; for ever if none is in flight. Cancel-safe.
-    pub async fn acked(&mut self) {
-        let acks = self.lanes.iter_mut().map(|writing| Box::pin(writing.writer.acked()));
-        select_all(acks).await;
-    }
-
-    /// Takes the answers there are. An append that failed, or does not count, ends this ownership
-    /// (claim-2): what was speculated on it is dropped, and D is read again.
-    pub async fn confirm(&mut self) -> Result<()> {
-        let mut versions = 0;
-        for writing in &mut self.lanes {
-            while writing.writer.is_acked() {
-                versions += writing.settle().await?;
-            }
-        }
-        self.capture().progress.settled(versions, 0, 0, self.capture().clock.now_ms());
-        Ok(())
-    }
-
-    /// When `tend` has something to do, in milliseconds since 1970.
-    #[must_use]
-    pub fn due_ms(&self) -> u64 {
-        self.checkpoint_ms().min(self.look_ms())
-    }
-
     fn look_ms(&self) -> u64 {
         self.looked_ms.saturating_add(self.fused.projection.every_ms)
     }
@@ -275,32 +189,6 @@ impl<'a> Direct<'a> {
 
     fn is_copying(&self) -> bool {
         self.copied.iter().any(|c| *c != Copying::Done)
-    }
-
-    /// Writes a checkpoint, or looks behind what I wrote, if it is time; returns the position the source
-    /// may discard up to, if it moved.
-    pub async fn tend(&mut self) -> Result<Option<Position>> {
-        let now_ms = self.capture().clock.now_ms();
-        if now_ms >= self.look_ms() {
-            self.looked_ms = now_ms;
-            self.settle_all().await?;
-            for writing in &mut self.lanes {
-                writing.writer.look_behind().await?;
-            }
-            self.reassert().await?;
-        }
-        if now_ms < self.checkpoint_ms() {
-            return Ok(None);
-        }
-        self.marked_ms = now_ms;
-        // P1, claim-3: only for positions whose versions are acknowledged and count.
-        if guard!("fused-checkpoint-after-acks", true) {
-            self.settle_all().await?;
-            self.reassert().await?;
-        }
-        self.letters.send(&self.fused.reader).await?;
-        self.mark().await?;
-        Ok(Some(self.marked))
     }
 
     async fn settle_all(&mut self) -> Result<()> {
@@ -374,13 +262,103 @@ impl Copier for Direct<'_> {
     }
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {
+        // A checkpoint falls due, although no position moved; at once behind the last row.
+        self.marked = Position::START;
+        if copying == Copying::Done {
+            self.marked_ms = 0;
+        }
         if let Some(state) = self.copied.get_mut(usize::from(collection)) {
             *state = copying;
         }
         if !self.is_copying() {
             self.shown = HashMap::new();
         }
-        // A checkpoint is due, although no position moved.
-        (self.marked_ms, self.marked) = (0, Position::START);
+    }
+}
+
+impl Ownership for Direct<'_> {
+    async fn start(&mut self) -> Result<Position> {
+        if self.number == 0 {
+            self.through = self.capture().platform.position().await?;
+            self.mark().await?;
+        }
+        Ok(self.through)
+    }
+
+    fn in_flight_bytes(&self) -> usize {
+        self.lanes.iter().map(|writing| writing.writer.in_flight_bytes()).sum()
+    }
+
+    /// Settles what the source returned.
+    async fn publish(&mut self, batch: ReadBatch) -> Result<()> {
+        let now_ms = self.capture().clock.now_ms();
+        let (mut changes, mut versions, mut bytes) = (0, 0, 0);
+        for transaction in batch.transactions {
+            changes += transaction.changes.len();
+            bytes += transaction.changes.iter().map(Change::size).sum::<usize>();
+            match self.transaction(transaction, now_ms).await {
+                Ok(made) => versions += made,
+                Err(stopped) => {
+                    // What stands before the place is not held up by it.
+                    self.lanes.iter_mut().for_each(Writing::send);
+                    self.settle_all().await?;
+                    return Err(stopped);
+                }
+            }
+        }
+        self.through = self.through.max(batch.through);
+        self.capture().progress.captured_bytes(bytes);
+        self.capture().progress.captured(changes, versions, self.through.commit, now_ms);
+        self.lanes.iter_mut().for_each(Writing::send);
+        Ok(())
+    }
+
+    async fn acked(&mut self) {
+        let acks = self.lanes.iter_mut().map(|writing| Box::pin(writing.writer.acked()));
+        select_all(acks).await;
+    }
+
+    async fn confirm(&mut self) -> Result<()> {
+        let mut versions = 0;
+        for writing in &mut self.lanes {
+            while writing.writer.is_acked() {
+                versions += writing.settle().await?;
+            }
+        }
+        self.capture().progress.settled(versions, 0, 0, self.capture().clock.now_ms());
+        Ok(())
+    }
+
+    fn due_ms(&self) -> u64 {
+        self.checkpoint_ms().min(self.look_ms())
+    }
+
+    /// Looks behind what I wrote, too.
+    async fn tend(&mut self) -> Result<Option<Position>> {
+        let now_ms = self.capture().clock.now_ms();
+        if now_ms >= self.look_ms() {
+            self.looked_ms = now_ms;
+            self.settle_all().await?;
+            for writing in &mut self.lanes {
+                writing.writer.look_behind().await?;
+            }
+            self.reassert().await?;
+        }
+        if now_ms < self.checkpoint_ms() {
+            return Ok(None);
+        }
+        self.marked_ms = now_ms;
+        // P1, claim-3: only for positions whose versions are acknowledged and count.
+        if guard!("fused-checkpoint-after-acks", true) {
+            self.settle_all().await?;
+            self.reassert().await?;
+        }
+        self.letters.send(&self.fused.reader).await?;
+        self.mark().await?;
+        Ok(Some(self.marked))
+    }
+
+    fn elected(&mut self) -> Option<&mut Writer> {
+        Some(&mut self.ledger)
     }
 }

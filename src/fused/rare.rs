@@ -3,7 +3,7 @@
 
 use super::heads::Heads;
 use super::lane::Image;
-use super::{BATCHES_MAX, Direct, Writing};
+use super::{Direct, Writing};
 use crate::capture::fold::View;
 use crate::connectors::contract::{CollectionNo, Transaction};
 use crate::event::{Canonical, Position, Record};
@@ -11,6 +11,7 @@ use crate::guard;
 use crate::runtime::error::Result;
 use crate::settle;
 use crate::topic::message::message;
+use crate::topic::owner::IN_FLIGHT_BYTES_MAX;
 use std::sync::Arc;
 
 /// Versions that a truncate sends together.
@@ -133,7 +134,7 @@ impl Writing {
             return Ok(());
         }
         self.send();
-        while self.in_flight.1 >= BATCHES_MAX {
+        while self.writer.in_flight_bytes() >= IN_FLIGHT_BYTES_MAX {
             self.settle().await?;
         }
         Ok(())

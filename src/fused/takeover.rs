@@ -133,7 +133,7 @@ impl Fused {
         }
         let at = parts.dataset.clone();
         let writer = Writer::sole(self.reader.log.clone(), session.clone(), at, &folded);
-        Ok(Writing { lane, writer, batch: Vec::new(), in_flight: (0, 0), newest, strays })
+        Ok(Writing { lane, writer, batch: Vec::new(), newest, strays })
     }
 
     /// Where the platform's own reader found what a version holds; none if it is somebody else's.

@@ -34,6 +34,8 @@ use std::sync::Arc;
 
 /// Milliseconds between a reader's checkpoints: a conflict on its platform waits for the next one (sink-4).
 const CHECKPOINT_EVERY_MS: u64 = 100;
+/// The same where nothing waits for it: what a takeover reads of D is what a second brings.
+const FUSED_CHECKPOINT_EVERY_MS: u64 = 1_000;
 /// Milliseconds between a sink's looks at what waits.
 const RETRY_EVERY_MS: u64 = 20;
 /// Versions that may wait in a partition of a sink.
@@ -295,7 +297,7 @@ impl Platform {
         view.aside().tell(post.progress.clone());
         let parts = |ready: &Ready| (0..ready.topics.partitions).map(|i| ready.topics.parts(i)).collect::<Vec<_>>();
         let fused = Fused {
-            reader: self.reader(platform, view, &post),
+            reader: Capture { checkpoint_every_ms: FUSED_CHECKPOINT_EVERY_MS, ..self.reader(platform, view, &post) },
             parts: self.dataset.collections.iter().flat_map(parts).collect(),
             policy: Arc::new(LastWriter),
             projection: FUSED_PROJECTION,

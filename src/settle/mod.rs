@@ -19,7 +19,7 @@ use crate::state::{Codec, Memory};
 use crate::topic::lineages::announcement;
 use crate::topic::message::message;
 use crate::topic::name::Parts;
-use crate::topic::owner::{Bid, Folded, Writer, claim, stray};
+use crate::topic::owner::{Bid, Folded, IN_FLIGHT_BYTES_MAX, Writer, claim, stray};
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
 use gaps::Gaps;
 use heads::{Heads, Restoring};
@@ -235,6 +235,12 @@ impl Journal<'_> {
         }
         let voids = self.dataset.verified().saturating_sub(self.dataset.tip().0);
         history::version(&*self.resolver.log, &self.resolver.parts.dataset, key, seq, voids).await
+    }
+
+    /// Whether so much is on its way that no input is taken in.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.dataset.in_flight_bytes() >= IN_FLIGHT_BYTES_MAX
     }
 
     /// Waits until an append is answered; for ever if none is in flight. Cancel-safe.

@@ -16,6 +16,11 @@ use std::task::Poll;
 
 /// How many messages one read asks for.
 const READ_MAX: usize = 1000;
+/// About how many bytes one owner may have on their way to the log; then it takes nothing more in. Some ten
+/// thousand small rows, so that a log that takes a tenth of a second to answer does not hold up its writer.
+pub const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
+/// About what a message takes besides the keys and the content it carries.
+const MESSAGE_BYTES: usize = 256;
 
 /// A partition read in order, with the fold that tells which records count.
 pub struct Folded {
@@ -115,6 +120,8 @@ pub struct Writer {
     /// Whether several roles write here: then records are acknowledged, not verified.
     shared: bool,
     sent: VecDeque<Sent>,
+    /// About how many bytes `sent` holds.
+    in_flight_bytes: usize,
     /// Keys of void versions met between my own (claim-7).
     strays: Vec<Key>,
 }
@@ -122,6 +129,7 @@ pub struct Writer {
 /// A batch on its way.
 struct Sent {
     messages: Vec<Message<Typed>>,
+    bytes: usize,
     appending: Appending,
     outcome: Option<Result<Vec<Offset>>>,
 }
@@ -131,7 +139,8 @@ impl Writer {
     #[must_use]
     pub fn sole(log: Arc<dyn Log<Typed>>, session: Arc<dyn Session<Typed>>, at: Partition, folded: &Folded) -> Self {
         let (validity, verified) = (folded.validity.clone(), folded.offset());
-        Writer { log, session, at, validity, verified, shared: false, sent: VecDeque::new(), strays: Vec::new() }
+        let (sent, strays) = (VecDeque::new(), Vec::new());
+        Writer { log, session, at, validity, verified, shared: false, sent, in_flight_bytes: 0, strays }
     }
 
     /// Writes a partition in which several roles write.
@@ -158,6 +167,12 @@ impl Writer {
         !self.sent.is_empty()
     }
 
+    /// About how many bytes were sent and are not settled.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
     /// Whether the oldest batch sent is answered already.
     #[must_use]
     pub fn is_acked(&self) -> bool {
@@ -178,8 +193,10 @@ impl Writer {
     /// Sends a batch; it lands behind everything sent before.
     pub fn send(&mut self, messages: Vec<Message<Typed>>) {
         if !messages.is_empty() {
+            let bytes = messages.iter().map(weight).sum();
             let appending = self.session.append(&self.at, messages.clone());
-            self.sent.push_back(Sent { messages, appending, outcome: None });
+            self.sent.push_back(Sent { messages, bytes, appending, outcome: None });
+            self.in_flight_bytes += bytes;
         }
     }
 
@@ -198,9 +215,10 @@ impl Writer {
     /// somebody else counts in between: then drop everything and take over again.
     pub async fn settle(&mut self) -> Result<(Vec<Message<Typed>>, Vec<Offset>)> {
         self.acked().await;
-        let Some(Sent { messages, outcome: Some(outcome), .. }) = self.sent.pop_front() else {
+        let Some(Sent { messages, bytes, outcome: Some(outcome), .. }) = self.sent.pop_front() else {
             return Ok((Vec::new(), Vec::new()));
         };
+        self.in_flight_bytes -= bytes;
         let offsets = outcome?;
         if self.shared {
             self.verified = offsets.last().map_or(self.verified, |last| last + 1);
@@ -249,6 +267,10 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+fn weight(message: &Message<Typed>) -> usize {
+    MESSAGE_BYTES + message.payload.as_ref().map_or(0, |record| record.size())
 }
 
 fn room(from: Offset, end: Offset) -> usize {

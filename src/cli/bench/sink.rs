@@ -4,7 +4,7 @@
 use super::Servers;
 use super::figures::{Figure, figure};
 use super::product::Node;
-use super::stage::{NOWHERE, Stage, Wanted};
+use super::stage::{BEGUN, NOWHERE, Stage, Wanted};
 use crate::cli::output::Output;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::error::{Code, Error, Result};
@@ -39,7 +39,7 @@ impl Sink {
         output.say(&format!("loading {} rows, then updating them", stage.rows()));
         stage.source.load(stage.servers.thousands).await?;
         stage.source.run(&UPDATE.replace("{rows}", &stage.rows().to_string())).await?;
-        stage.holds(&mut node, stage.rows() * 2 + 1).await?;
+        stage.holds(&mut node, stage.rows() * 2 + BEGUN).await?;
         node.kill();
         let begun_ms = SystemClock.now_ms();
         let there = Wanted { destination: url, ..wanted };

@@ -22,6 +22,11 @@ const WITHIN_MS: u64 = 600_000;
 /// Partitions of each topic.
 pub(super) const PARTITIONS: u32 = 6;
 
+/// The records `begin` leaves, all of one key.
+pub(super) const BEGUN: u64 = 2;
+/// A change of that key: when it has arrived, everything written before it has.
+pub(super) const MARKER: &str = "update driftless_bench.w1 set i4 = coalesce(i4, 0) + 1 where id = 0";
+
 /// Nobody listens there: a destination that is yet to come.
 pub(super) const NOWHERE: &str = "postgres://nobody@127.0.0.1:1/nowhere";
 
@@ -142,11 +147,13 @@ impl<'a> Stage<'a> {
     }
 
     /// Starts a node and waits until it reads the source's changes: what is written from now on is read
-    /// as changes, and not as a first copy.
+    /// as changes, and not as a first copy. A change is published only behind the checkpoint that says so.
     pub(super) async fn begin(&self, wanted: Wanted<'_>) -> Result<Node> {
         let mut node = self.start(wanted)?;
         self.source.run("insert into driftless_bench.w1 (id) values (0)").await?;
         self.holds(&mut node, 1).await?;
+        self.source.run(MARKER).await?;
+        self.holds(&mut node, BEGUN).await?;
         Ok(node)
     }
 
