@@ -9,10 +9,11 @@
 
 use crate::agent::Agent;
 use crate::apply::Sink;
+use crate::apply::exclusive::ExclusiveSink;
 use crate::capture::Capture;
 use crate::capture::copy::Copy;
 use crate::capture::ownership::Ownership;
-use crate::connectors::contract::{BatchLimit, LogPlatform};
+use crate::connectors::contract::{BatchLimit, ExclusiveWriter, LogPlatform};
 use crate::fused::Fused;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
@@ -152,6 +153,45 @@ pub async fn apply(
             batch = unless(full, dataset.next(limit.rows_max)).fuse() => applying.apply(batch?).await?,
         }
         applying.commit();
+    }
+}
+
+/// D → a destination nobody else writes: rows and mark in one transaction, while the next batch is read.
+pub async fn exclusive(
+    sink: &ExclusiveSink,
+    writer: Box<dyn ExclusiveWriter>,
+    member: &dyn Membership,
+    limit: BatchLimit,
+    stop: &Stop,
+) -> Result<()> {
+    let (mut writing, mut dataset) = sink.start(writer).await?;
+    writing.commit(member).await?;
+    let mut batch = select_biased! {
+        () = stop.asked().fuse() => return Ok(()),
+        batch = dataset.next(limit.rows_max).fuse() => batch?,
+    };
+    loop {
+        let mut next = None;
+        let mut reading = pin!(dataset.next(limit.rows_max).fuse());
+        {
+            let mut applying = pin!(writing.apply(batch).fuse());
+            loop {
+                select_biased! {
+                    done = applying => break done?,
+                    read = reading => next = Some(read?),
+                }
+            }
+        }
+        writing.commit(member).await?;
+        batch = match next {
+            // Everything written is committed already.
+            _ if stop.is_asked() => return Ok(()),
+            Some(batch) => batch,
+            None => select_biased! {
+                () = stop.asked().fuse() => return Ok(()),
+                batch = reading => batch?,
+            },
+        };
     }
 }
 

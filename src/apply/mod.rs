@@ -4,6 +4,7 @@
 
 mod commits;
 pub mod decide;
+pub mod exclusive;
 pub mod knowledge;
 mod letters;
 mod schemas;

@@ -7,6 +7,7 @@ mod checkpoint;
 pub mod copy;
 pub mod fold;
 pub mod forms;
+mod image;
 pub mod letters;
 pub mod ownership;
 mod rows;
@@ -61,6 +62,8 @@ pub struct Capture {
     pub lane_of: LaneOf,
     /// The schema of each collection, as the platform was opened with it.
     pub schemas: Vec<Arc<Schema>>,
+    /// What the platform sees of each collection (read-11).
+    pub parts: Vec<Option<fold::Part>>,
     /// The versions of these schemas.
     pub lineages: Arc<dyn Lineages>,
     /// Milliseconds between checkpoints.
@@ -176,6 +179,7 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
+            parts: self.parts.clone(),
             opened: self.schemas.clone(),
             views: HashMap::new(),
             partition_of: self.lane_of.clone(),

@@ -10,13 +10,14 @@ use super::gate::Valve;
 use super::log::Opened as OpenLog;
 use super::mode::Mode;
 use super::partition::{Lease, Share, Shares, Unit};
+use super::project::View;
 use super::tasks::Tasks;
 use super::tend::tell;
 use super::verify;
 use crate::apply::{ReaderTopics, Sink};
 use crate::capture::Lane;
 use crate::config;
-use crate::connectors::contract::{CollectionNo, LogPlatform, Opened, Scope};
+use crate::connectors::contract::{CollectionNo, Guarantee, LogPlatform, Opened, Scope};
 use crate::event::ActorId;
 use crate::flow;
 use crate::govern::{Allowed, Policy};
@@ -167,14 +168,7 @@ impl Platform {
         loop {
             post.trying();
             let error = match self.try_open().await {
-                Ok(Opened::Log(platform)) => {
-                    post.done();
-                    return self.start_log(platform.into());
-                }
-                Ok(Opened::Hint(store)) => {
-                    post.done();
-                    return self.start_hint(store);
-                }
+                Ok(()) => return post.done(),
                 Err(error) => error,
             };
             tell(&post, &error);
@@ -187,11 +181,17 @@ impl Platform {
         }
     }
 
-    async fn try_open(&self) -> Result<Opened> {
+    async fn try_open(&self) -> Result<()> {
         let config = &self.dataset.config;
-        let places = config.collections.iter().zip(&self.dataset.collections);
-        let places = places.map(|(c, ready)| place(config, c, &self.member.name, Some(ready.schema.clone())));
+        let view = View::of(&self.dataset, &self.member, self.loops.clock.clone())?;
+        let places = config.collections.iter().zip(&self.dataset.collections).enumerate();
+        let places =
+            places.map(|(i, (c, ready))| place(config, c, &self.member.name, Some(view.schema(i, &ready.schema))));
         let scope = Scope { dataset: config.name.clone(), collections: places.collect() };
+        if self.member.part.guarantee == Guarantee::Exclusive {
+            self.start_exclusive(&view.exclusive(self.member.connector.exclusive(&scope).await?));
+            return Ok(());
+        }
         // agent-7: what proves that a known platform's data are there is never made anew.
         let mut known = false;
         for ready in &self.dataset.collections {
@@ -208,7 +208,11 @@ impl Platform {
         }
         let name = self.loops.control.roster.lock().await.identity();
         connector.bind(&scope, name.unwrap_or_default()).await?;
-        Ok(opened)
+        match opened {
+            Opened::Log(platform) => self.start_log(view.log(platform.into()), &view),
+            Opened::Hint(store) => self.start_hint(view.hint(store)),
+        }
+        Ok(())
     }
 
     pub(super) fn post(&self, work: Work, input: Option<Partition>) -> Arc<Post> {
@@ -241,14 +245,14 @@ impl Platform {
         self.loops.share(&self.name, &self.member.name, group, units);
     }
 
-    fn start_log(&self, platform: Arc<dyn LogPlatform>) {
+    fn start_log(&self, platform: Arc<dyn LogPlatform>, view: &View) {
         // resolve-9: everything in the dataset came from here, so there is nothing to apply.
         let settles = matches!(self.dataset.mode, Mode::Fused(writer)
             if self.dataset.members.get(writer).is_some_and(|member| member.name == self.member.name));
         if let Some(first) = self.dataset.collections.first() {
             let unit = match self.member.part.proposes {
-                _ if settles => self.fused(platform.clone()),
-                true => self.capture(platform.clone()),
+                _ if settles => self.fused(platform.clone(), view),
+                true => self.capture(platform.clone(), view),
                 false => self.discard(platform.clone()),
             };
             // claim-9: the partition that its owner is elected in.

@@ -6,6 +6,7 @@ use super::board::{Post, Work};
 use super::dataset::limit;
 use super::loops::{Platform, partitions};
 use super::partition::{Lease, Unit};
+use super::project::View;
 use crate::capture::Capture;
 use crate::capture::truncate::Limit;
 use crate::config;
@@ -29,11 +30,12 @@ const FUSED_CHECKPOINT_EVERY_MS: u64 = 1_000;
 const FUSED_PROJECTION: Projection = Projection { versions_max: 1_000_000, every_ms: 600_000 };
 
 impl Platform {
-    pub(super) fn capture(&self, platform: Arc<dyn LogPlatform>) -> Unit {
+    pub(super) fn capture(&self, platform: Arc<dyn LogPlatform>, view: &View) -> Unit {
         let post = self.post(Work::Capture, None);
-        let (this, shown) = (self.clone(), post.clone());
+        view.aside().tell(post.progress.clone());
+        let (this, view, shown) = (self.clone(), view.clone(), post.clone());
         let run = move |lease: Lease| -> BoxFuture<'static, ()> {
-            let capture = this.reader(lease.log(this.loops.typed()), platform.clone(), &shown);
+            let capture = this.reader(lease.log(this.loops.typed()), platform.clone(), &view, &shown);
             let (loops, post, limit) = (this.loops.clone(), shown.clone(), limit(&this.dataset));
             Box::pin(async move {
                 let attempt = || flow::capture(&capture, limit, &lease.stop);
@@ -43,11 +45,12 @@ impl Platform {
         Unit { post, run: Box::new(run) }
     }
 
-    pub(super) fn fused(&self, platform: Arc<dyn LogPlatform>) -> Unit {
+    pub(super) fn fused(&self, platform: Arc<dyn LogPlatform>, view: &View) -> Unit {
         let post = self.post(Work::Fused, None);
-        let (this, shown) = (self.clone(), post.clone());
+        view.aside().tell(post.progress.clone());
+        let (this, view, shown) = (self.clone(), view.clone(), post.clone());
         let run = move |lease: Lease| -> BoxFuture<'static, ()> {
-            let reader = this.reader(lease.log(this.loops.typed()), platform.clone(), &shown);
+            let reader = this.reader(lease.log(this.loops.typed()), platform.clone(), &view, &shown);
             let fused = Fused {
                 reader: Capture { checkpoint_every_ms: FUSED_CHECKPOINT_EVERY_MS, ..reader },
                 parts: partitions(&this.dataset).map(|(_, ready, index)| ready.topics.parts(index)).collect(),
@@ -63,7 +66,7 @@ impl Platform {
         Unit { post, run: Box::new(run) }
     }
 
-    fn reader(&self, log: Arc<dyn Log<Typed>>, platform: Arc<dyn LogPlatform>, post: &Post) -> Capture {
+    fn reader(&self, log: Arc<dyn Log<Typed>>, platform: Arc<dyn LogPlatform>, view: &View, post: &Post) -> Capture {
         let topics: Vec<_> = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
         let lane_of = move |collection: CollectionNo, key: &Key| {
             let (before, this) = topics.split_at(usize::from(collection).min(topics.len()));
@@ -78,6 +81,7 @@ impl Platform {
             lanes: self.lanes(),
             lane_of: Arc::new(lane_of),
             schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
+            parts: view.parts(),
             lineages: self.dataset.lineages.clone(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
             memory: self.loops.memory.clone(),

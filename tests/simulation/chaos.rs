@@ -3,6 +3,7 @@
 
 mod steps;
 
+use super::exclusive_store::ExclusiveStore;
 use super::executor::{Rng, SimClock, TaskId, Time, World, now};
 use super::hint_store::{HintStore, Variant};
 use super::lineages::SimLineages;
@@ -24,6 +25,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub(crate) enum Kind {
     Log,
     Hint(Variant),
+    /// A destination nobody else writes.
+    Exclusive,
 }
 
 /// What is simulated, and how roughly.
@@ -58,6 +61,8 @@ pub(crate) struct Config {
     pub sequential: bool,
     /// The first platform alone writes, and its reader settles (resolve-9).
     pub fused: bool,
+    /// Some that are replaced are asked to hand over (claim-9); the others are zombies.
+    pub stops: bool,
     /// After this much virtual time without progress the deployment is at rest. Longer than any
     /// interval at which the product looks again by itself.
     pub quiet_ms: u64,
@@ -82,6 +87,7 @@ pub(crate) struct Report {
 enum Site {
     Log(LogStore),
     Hint(HintStore),
+    Exclusive(ExclusiveStore),
 }
 
 impl Site {
@@ -89,6 +95,7 @@ impl Site {
         match self {
             Site::Log(store) => store.tags(key),
             Site::Hint(store) => store.tags(key),
+            Site::Exclusive(store) => store.tags(key),
         }
     }
 }
@@ -188,6 +195,7 @@ impl<'a> Simulation<'a> {
                     store.judge_release(Box::new(move |through| is_checkpointed(&log, &ledger, through)));
                     Site::Log(store)
                 }
+                Kind::Exclusive => Site::Exclusive(ExclusiveStore::new(index, topics, shared, rng)),
                 Kind::Hint(variant) => Site::Hint(HintStore::new(index, variant, set, topics, shared, clock, rng)),
             });
         }
@@ -220,6 +228,11 @@ impl<'a> Simulation<'a> {
         simulation
     }
 
+    /// The platforms that applications write: exclusive ones stand behind them.
+    fn writable(&self) -> usize {
+        self.sites.iter().filter(|site| !matches!(site, Site::Exclusive(_))).count()
+    }
+
     fn skew(&mut self) -> i64 {
         let span = self.config.skew_ms;
         if span == 0 { 0 } else { self.rng.below(2 * span as usize + 1) as i64 - span }
@@ -235,6 +248,7 @@ impl<'a> Simulation<'a> {
             let access = match site {
                 Site::Log(store) => Access::Log(Arc::new(store.clone())),
                 Site::Hint(store) => Access::Hint(store.handle()),
+                Site::Exclusive(store) => Access::Exclusive(Arc::new(store.clone())),
             };
             Platform { no, name: platform_name(index).into(), actor: ActorId::new(no, 1), access }
         };
@@ -344,6 +358,7 @@ impl<'a> Simulation<'a> {
             match site {
                 Site::Log(store) => store.app_release(),
                 Site::Hint(store) => store.hint_all(&keys),
+                Site::Exclusive(_) => {}
             }
         }
     }
@@ -381,7 +396,7 @@ impl<'a> Simulation<'a> {
         keys.sort_unstable();
         keys.dedup();
         for index in keys {
-            let platform = self.rng.below(self.sites.len());
+            let platform = self.rng.below(self.writable());
             self.app_write_at(platform, index);
             self.settle("after an edit no log shows");
         }

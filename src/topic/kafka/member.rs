@@ -273,15 +273,30 @@ impl KafkaMember {
         if !matches!(exists.await, Ok(true)) {
             return;
         }
-        let before = self.state().lock().assignments;
         match self.consumer.subscribe(&[&other]) {
-            Ok(()) => self.turn_until(|member| member.state().lock().assignments > before).await,
+            Ok(()) => {
+                let mut gone = None;
+                self.turn_until(|member| member.is_aside(&other, &mut gone)).await;
+            }
             Err(error) => tracing::debug!(%error, "the partitions rest until the session has timed out"),
         }
     }
 
+    /// Whether the group has taken in that this member asks for `other` alone. The answer of a rebalance
+    /// that was under way before says nothing: it has to come after the last partition was `gone`.
+    fn is_aside(&self, other: &str, gone: &mut Option<u64>) -> bool {
+        let Ok(mine) = self.consumer.assignment() else { return false };
+        let mine = mine.elements();
+        if mine.iter().any(|at| at.topic() != other) {
+            *gone = None;
+            return false;
+        }
+        let assignments = self.state().lock().assignments;
+        !mine.is_empty() || assignments > *gone.get_or_insert(assignments)
+    }
+
     /// Serves the group until something is so, but not for long.
-    async fn turn_until(&self, is_so: impl Fn(&Self) -> bool) {
+    async fn turn_until(&self, mut is_so: impl FnMut(&Self) -> bool) {
         let until_ms = self.log.0.clock.now_ms() + LEAVE_WITHIN_MS;
         while !is_so(self) && self.log.0.clock.now_ms() < until_ms {
             self.turn();

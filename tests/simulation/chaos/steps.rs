@@ -120,7 +120,7 @@ impl Simulation<'_> {
         }
         if self.rng.chance(700) {
             assigned.store(false, Relaxed);
-            if self.instances.is_multiple_of(2) {
+            if self.config.stops && self.instances.is_multiple_of(2) {
                 stop.ask();
             }
         }
@@ -188,7 +188,7 @@ impl Simulation<'_> {
 
     /// How many platforms applications write, the first ones.
     fn writers(&self) -> usize {
-        if self.config.fused { 1 } else { self.sites.len() }
+        if self.config.fused { 1 } else { self.writable() }
     }
 
     /// Empties a platform's table, between two other writes of the same transaction.
@@ -257,6 +257,7 @@ impl Simulation<'_> {
                 }
             }
             Site::Hint(store) => store.app_write(&key, row(&key, left)),
+            Site::Exclusive(_) => unreachable!("nobody else writes there"),
         }
         true
     }
