@@ -300,7 +300,11 @@ struct LogReader {
 #[async_trait]
 impl Reader for LogReader {
     async fn next(&mut self, limit: BatchLimit) -> Result<ReadBatch> {
-        yield_once().await;
+        // What is there already is often returned at once, between the chunks of a copy, too.
+        let at_once = self.store.state.lock().rng.chance(500);
+        if !at_once {
+            yield_once().await;
+        }
         poll_fn(|context| {
             let mut state = self.store.state.lock();
             if self.done < state.pruned {

@@ -183,7 +183,8 @@ pub(crate) const MUTANT_SCHEDULES: u64 = 2_500;
 /// Runs the table, prints a line for each, and returns those that were not as expected.
 pub(crate) fn run_mutants(product: &dyn Product, configs: &[Config], mutate: Mutate, table: &[Mutant]) -> Vec<String> {
     let mut wrong = Vec::new();
-    for mutant in table {
+    let only = std::env::var("MUTANT").ok();
+    for mutant in table.iter().filter(|m| only.as_ref().is_none_or(|only| m.mutation.0 == only)) {
         let wanted = |c: &&Config| if mutant.configs.is_empty() { !c.fused } else { mutant.configs.contains(&c.name) };
         let chosen: Vec<Config> = configs.iter().filter(wanted).copied().collect();
         let name = mutant.mutation.0;
