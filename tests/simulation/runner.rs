@@ -42,8 +42,12 @@ fn started() -> Instant {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the knobs of a test run")]
+fn asked(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 pub(crate) fn knob(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {v:?}")))
+    asked(name).map(|v| v.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {v:?}")))
 }
 
 /// The configuration a seed belongs to.
@@ -183,7 +187,7 @@ pub(crate) const MUTANT_SCHEDULES: u64 = 2_500;
 /// Runs the table, prints a line for each, and returns those that were not as expected.
 pub(crate) fn run_mutants(product: &dyn Product, configs: &[Config], mutate: Mutate, table: &[Mutant]) -> Vec<String> {
     let mut wrong = Vec::new();
-    let only = std::env::var("MUTANT").ok();
+    let only = asked("MUTANT");
     for mutant in table.iter().filter(|m| only.as_ref().is_none_or(|only| m.mutation.0 == only)) {
         let wanted = |c: &&Config| if mutant.configs.is_empty() { !c.fused } else { mutant.configs.contains(&c.name) };
         let chosen: Vec<Config> = configs.iter().filter(wanted).copied().collect();
