@@ -131,7 +131,9 @@ async fn what_a_platform_may_not_say_stays_there_and_is_shown() {
     node.says("an edit out of the filter too", |report| !parked(report, "b").is_empty()).await;
     run(&a, "UPDATE people SET name = 'anne' WHERE id = 1; UPDATE people SET name = 'ben' WHERE id = 2");
     node.until("the files have a's edits", || document(&world, 2).is_some_and(|d| d["name"] == "ben")).await;
-    node.says("b's sink waits for the row", |report| report.datasets["people"].platforms["b"].counts.held > 0).await;
+    let waits = |report: &Report| report.datasets["people"].platforms["b"].counts.held > 0;
+    node.says("b's sink waits for the row, and says why too", |report| waits(report) && parked(report, "b").len() == 2)
+        .await;
     assert_eq!(whole(&world), ["1 anne ann@x EU", "2 ben bob@x US"]);
     assert_eq!(part(&world), ["1 ann US of b"], "what somebody wrote is not overwritten");
     // Put back into the filter it is an edit of what b was given.
