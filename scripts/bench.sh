@@ -60,7 +60,10 @@ on_both_logs() {
 for figure in ${*:-drain copy sink latency idle log}; do
     case "$figure" in
     drain | copy | idle) on_both_logs "$figure" ;;
-    sink) bench sink --guarantee exact --kafka "127.0.0.1:$KAFKA_PORT" ;;
+    sink)
+        bench sink --guarantee exact --kafka "127.0.0.1:$KAFKA_PORT"
+        bench sink --guarantee exclusive --kafka "127.0.0.1:$KAFKA_PORT"
+        ;;
     latency)
         on_both_logs latency --writers 1
         on_both_logs latency --writers 2

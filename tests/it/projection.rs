@@ -131,7 +131,9 @@ async fn what_a_platform_may_not_say_stays_there_and_is_shown() {
     node.says("an edit out of the filter too", |report| !parked(report, "b").is_empty()).await;
     run(&a, "UPDATE people SET name = 'anne' WHERE id = 1; UPDATE people SET name = 'ben' WHERE id = 2");
     node.until("the files have a's edits", || document(&world, 2).is_some_and(|d| d["name"] == "ben")).await;
-    node.says("b's sink waits for the row", |report| report.datasets["people"].platforms["b"].counts.held > 0).await;
+    let waits = |report: &Report| report.datasets["people"].platforms["b"].counts.held > 0;
+    node.says("b's sink waits for the row, and says why too", |report| waits(report) && parked(report, "b").len() == 2)
+        .await;
     assert_eq!(whole(&world), ["1 anne ann@x EU", "2 ben bob@x US"]);
     assert_eq!(part(&world), ["1 ann US of b"], "what somebody wrote is not overwritten");
     // Put back into the filter it is an edit of what b was given.
@@ -144,6 +146,30 @@ async fn what_a_platform_may_not_say_stays_there_and_is_shown() {
     node.says("the file is put aside", |report| parked(report, "files").iter().any(|why| why.contains("masked"))).await;
     assert_eq!(document(&world, 2).unwrap()["mail"], "typed@x");
     assert_eq!(whole(&world), ["1 anna ann@x EU", "2 benno bob@x US"]);
+    node.node.stop().await;
+}
+
+/// read-11: who is not shown a record has not had it in front of him: what he writes under its key is no edit of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_over_a_record_that_is_not_shown_is_a_conflict() {
+    let mut world = world();
+    world.config = world.config.replace("files: { masks: { mail: hash } }", "files: { row-filter: region = 'EU' }");
+    let (a, b) = (world.db("a"), world.db("b"));
+    run(&a, "INSERT INTO people VALUES (1, 'ann', 'ann@x', 'EU'), (2, 'bob', 'bob@x', 'EU')");
+    let node = world.start().await;
+    node.until("b has them", || part(&world) == ["1 ann EU of b", "2 bob EU of b"]).await;
+    node.until("the files too", || document(&world, 1).is_some() && document(&world, 2).is_some()).await;
+    let here = document(&world, 1).unwrap();
+    run(&a, "UPDATE people SET region = 'US'");
+    node.until("they leave both", || part(&world).is_empty() && document(&world, 1).is_none()).await;
+    settled(&node).await;
+    assert_eq!(whole(&world), ["1 ann ann@x US", "2 bob bob@x US"]);
+
+    fs::write(world.path("files/1.json"), here.to_string()).unwrap();
+    run(&b, "INSERT INTO people (id, name, region) VALUES (2, 'other', 'EU')");
+    node.until("the later writes win what they say", || whole(&world) == ["1 ann ann@x EU", "2 other bob@x EU"]).await;
+    settled(&node).await;
+    assert_eq!(node.report().await.datasets["people"].conflicts, 2);
     node.node.stop().await;
 }
 
