@@ -17,5 +17,6 @@ mod memory;
 mod node;
 mod process;
 mod reference;
+mod refused;
 mod verbs;
 mod world;
