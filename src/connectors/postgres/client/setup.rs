@@ -269,10 +269,11 @@ impl Setup<'_> {
                 "DO $$ BEGIN IF to_regclass({l}) IS NOT NULL THEN
                    DELETE FROM {s}.ledger WHERE collection IN ({names}); DELETE FROM {s}.observed WHERE collection IN ({names});
                    DELETE FROM {s}.parked WHERE collection IN ({names}); DELETE FROM {s}.source WHERE dataset = {d};
-                   DELETE FROM {s}.published WHERE dataset = {d};
+                   IF to_regclass({p}) IS NOT NULL THEN DELETE FROM {s}.published WHERE dataset = {d}; END IF;
                    IF NOT EXISTS (SELECT FROM {s}.ledger) AND NOT EXISTS (SELECT FROM {s}.source) THEN
-                     DROP TABLE {s}.ledger, {s}.observed, {s}.parked, {s}.source, {s}.published; DROP SCHEMA {s}; END IF; END IF; END $$",
+                     DROP TABLE IF EXISTS {s}.published; DROP TABLE {s}.ledger, {s}.observed, {s}.parked, {s}.source; DROP SCHEMA {s}; END IF; END IF; END $$",
                 l = literal(&format!("{s}.ledger")),
+                p = literal(&format!("{s}.published")),
                 d = literal(self.dataset),
             ),
         ];
