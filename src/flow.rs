@@ -8,10 +8,11 @@
 
 use crate::agent::Agent;
 use crate::apply::Sink;
+use crate::apply::exclusive::ExclusiveSink;
 use crate::capture::Capture;
 use crate::capture::copy::Copy;
 use crate::capture::ownership::Ownership;
-use crate::connectors::contract::{BatchLimit, LogPlatform};
+use crate::connectors::contract::{BatchLimit, ExclusiveWriter, LogPlatform};
 use crate::fused::Fused;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
@@ -124,6 +125,36 @@ pub async fn apply(
             batch = unless(full, dataset.next(limit.rows_max)).fuse() => applying.apply(batch?).await?,
         }
         applying.commit(member).await?;
+    }
+}
+
+/// D → a destination nobody else writes: rows and mark in one transaction, while the next batch is read.
+pub async fn exclusive(
+    sink: &ExclusiveSink,
+    writer: Box<dyn ExclusiveWriter>,
+    member: &dyn Membership,
+    limit: BatchLimit,
+) -> Result<Infallible> {
+    let (mut writing, mut dataset) = sink.start(writer).await?;
+    writing.commit(member).await?;
+    let mut batch = dataset.next(limit.rows_max).await?;
+    loop {
+        let mut next = None;
+        let mut reading = pin!(dataset.next(limit.rows_max).fuse());
+        {
+            let mut applying = pin!(writing.apply(batch).fuse());
+            loop {
+                select_biased! {
+                    done = applying => break done?,
+                    read = reading => next = Some(read?),
+                }
+            }
+        }
+        writing.commit(member).await?;
+        batch = match next {
+            Some(batch) => batch,
+            None => reading.await?,
+        };
     }
 }
 

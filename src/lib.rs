@@ -27,6 +27,8 @@ pub mod agent;
 
 pub mod connectors;
 
+pub mod wrap;
+
 pub mod govern;
 
 pub mod config;

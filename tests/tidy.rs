@@ -83,6 +83,7 @@ const FOLD: &[&str] = &[
     "guard",
     "capture::fold",
     "capture::truncate",
+    "capture::image",
     "capture::view",
 ];
 
@@ -97,6 +98,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(2, "capture::fold", FOLD),
     layer(2, "capture::truncate", FOLD),
     layer(2, "capture::view", &["event"]),
+    layer(2, "capture::image", &["event", "connectors::contract", "guard", "capture::view"]),
     layer(2, "apply::decide", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "apply::dirty", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
     layer(2, "agent::step", &["event", "ledger", "runtime::error", "connectors::contract", "guard"]),
@@ -106,7 +108,16 @@ pub(crate) const LAYERS: &[Layer] = &[
     layer(
         4,
         "connectors::contract",
-        &["runtime", "event", "ledger", "state", "connectors::abilities", "connectors::told"],
+        &[
+            "runtime",
+            "event",
+            "ledger",
+            "state",
+            "connectors::abilities",
+            "connectors::told",
+            "connectors::exclusive",
+            "connectors::place",
+        ],
     ),
     layer(4, "connectors::conformance", &["runtime", "event", "ledger", "connectors::contract"]),
     layer(4, "connectors::*", &["runtime", "event", "connectors::contract"]),
@@ -137,6 +148,7 @@ pub(crate) const PURE: &[&str] = &[
     "topic::claim",
     "state::view",
     "capture::fold",
+    "capture::image",
     "apply::decide",
     "apply::dirty",
     "agent::step",

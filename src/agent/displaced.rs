@@ -39,6 +39,7 @@ impl Owned<'_> {
             Content::Absent | Content::Undecodable(_) => None,
         };
         let (value, fp, schema) = self.schemas.proposed(value, found.fp, self.schemas.newest);
+        let part = value.as_ref().is_some_and(|row| row.is_partial());
         let proposal = Proposal {
             stamp: self.stamp,
             key: found.key.clone(),
@@ -48,7 +49,7 @@ impl Owned<'_> {
             base_tomb: false,
             ts: Hlc::from_ms(found.time_ms.min(self.agent.clock.now_ms())),
             op: Op::Put,
-            fp,
+            fp: if part { found.fp.of_part() } else { fp },
             fp_local: found.fp,
             schema,
             value,

@@ -188,6 +188,8 @@ impl Owned<'_> {
         };
         let mut proposal = proposal(author, key, seen, local, self.time_of(key, seen, local.base.ts));
         let (value, fp, schema) = self.schemas.proposed(proposal.value.take(), proposal.fp, local.base.schema);
+        // read-11: a part of a record says so, whatever version of the schema it is of.
+        let fp = if value.as_ref().is_some_and(|row| row.is_partial()) { proposal.fp } else { fp };
         (proposal.value, proposal.fp, proposal.schema) = (value, fp, schema);
         if let Some(entry) = &mut proposal.entry {
             entry.schema = schema;

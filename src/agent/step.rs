@@ -3,7 +3,7 @@
 
 use crate::connectors::contract::{Content, Observed};
 use crate::event::{
-    ActorId, Canonical, Ctr, Dot, Fp, Hlc, Intent, Key, Landed, LedgerEntry, Op, Position, Proposal, Stamp,
+    ActorId, Canonical, Ctr, Dot, Fp, Hlc, Intent, Key, Landed, LedgerEntry, Op, Position, Proposal, Stamp, Vv,
 };
 use crate::guard;
 use crate::ledger::classify::{Sight, classify};
@@ -48,11 +48,12 @@ pub struct Local {
 /// Decides for one key from its entry, one snapshot of the store, and the version that waits.
 #[must_use]
 pub fn step(entry: &LedgerEntry, seen: &Observed, target: Option<&Target>) -> Step {
-    if let Content::Undecodable(why) = &seen.content {
+    let sight = classify(entry, seen.fp, seen.landed);
+    if let (Content::Undecodable(why), Sight::Local { .. } | Sight::LocalOnIntent) = (&seen.content, sight) {
         // agent-6: local content that may not be overwritten.
         return Step::Blocked(why.clone());
     }
-    match classify(entry, seen.fp, seen.landed) {
+    match sight {
         Sight::Promote => match &entry.pend {
             Some(intent) => Step::Promote(entry_of_intent(intent, seen.token.clone())),
             None => Step::Done,
@@ -137,8 +138,16 @@ pub fn proposal(author: Author, key: &Key, seen: &Observed, local: &Local, ts: H
         (Some(_), false) => Op::Put,
         (None, _) => Op::Delete,
     };
+    // read-11: what the store is not shown, nobody there has in front of him: only his own writes.
+    let hidden = base.is_hidden();
+    let own = Dot { actor: author.me, ctr: base.vv.get(author.me) };
+    let ctx = if hidden { Vv::new().with(own) } else { base.vv.clone() };
+    let fp = match &value {
+        Some(row) if row.is_partial() => seen.fp.of_part(),
+        _ => seen.fp,
+    };
     let entry = LedgerEntry {
-        vv: base.vv.with(dot),
+        vv: ctx.with(dot),
         fp: seen.fp,
         ts,
         tomb: value.is_none(),
@@ -151,12 +160,12 @@ pub fn proposal(author: Author, key: &Key, seen: &Observed, local: &Local, ts: H
         stamp: author.stamp,
         key: key.clone(),
         dot,
-        ctx: base.vv.clone(),
-        base_seq: base.seq,
-        base_tomb: base.tomb,
+        ctx,
+        base_seq: if hidden { 0 } else { base.seq },
+        base_tomb: base.tomb || hidden,
         ts,
         op,
-        fp: seen.fp,
+        fp,
         fp_local: seen.fp,
         schema: author.schema,
         value,

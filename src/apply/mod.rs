@@ -3,6 +3,7 @@
 //! version ends with a fate; offsets follow effects (P4, P5).
 
 pub mod decide;
+pub mod exclusive;
 pub mod knowledge;
 mod letters;
 mod schemas;

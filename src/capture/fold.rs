@@ -2,14 +2,13 @@
 //! The context of a change comes from its place in the log, never from how the ledger looks now:
 //! comparing an image with the *current* ledger makes echoes bounce for ever (correctness.md §3.1).
 
+use super::image::Image;
 use super::truncate::Truncates;
 pub use super::view::{View, Views};
 use crate::connectors::contract::{Change, CollectionNo, Copied, Transaction};
-use crate::event::lineage::Lens;
 pub use crate::event::version::write_time;
 use crate::event::{
-    ActorId, Ctr, Dot, Fp, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, SchemaId, Stamp, Txn,
-    Value,
+    ActorId, Ctr, Dot, Fp, Key, Known, LedgerEntry, Op, Position, Proposal, Record, Row, Schema, Stamp, Txn, Vv,
 };
 use crate::guard;
 use crate::runtime::error::Result;
@@ -42,6 +41,8 @@ pub struct Fold {
     pub me: ActorId,
     /// The schema of each collection, in force at this place.
     pub schemas: Vec<Arc<Schema>>,
+    /// What the platform sees of each collection (read-11).
+    pub parts: Vec<Option<Part>>,
     /// The same as the platform was opened with: rows of a first copy are of these.
     pub opened: Vec<Arc<Schema>>,
     /// How the rows of collections whose tables are of another form are read (read-10).
@@ -71,6 +72,15 @@ pub struct Published {
     pub copies: BTreeMap<Position, Vec<(CollectionNo, Key, Known)>>,
 }
 
+/// What a platform sees of a collection that it does not see all of (read-11).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Some fields, of all records.
+    Fields,
+    /// Some records, with some of their fields or all.
+    Rows,
+}
+
 /// A proposal, or keys that a truncate took away, and the partition it goes to.
 pub type Addressed = (usize, Record);
 
@@ -79,6 +89,12 @@ impl Fold {
     #[must_use]
     pub fn rereading(&self, through: Position) -> bool {
         self.lastpos.iter().any(|last| through < *last)
+    }
+
+    /// Whether the platform sees a part of a collection: it keeps to the version of the schema that its view was
+    /// made for, and fingerprints are those of what it was given, under no version (read-11).
+    pub(super) fn is_part(&self, collection: CollectionNo) -> bool {
+        self.parts.get(usize::from(collection)).is_some_and(Option::is_some)
     }
 
     pub(super) fn known(&self, collection: CollectionNo, key: &Key) -> Option<&Known> {
@@ -192,6 +208,11 @@ impl Fold {
         let known = self.known(collection, key);
         let mine = Dot { actor: self.me, ctr: known.map_or(0, |known| known.vv.get(self.me)) };
         let vv = if guard!("read-1-join", true) { entry.vv.with(mine) } else { entry.vv.clone() };
+        if guard!("read-11-hidden", entry.is_hidden()) {
+            // What the platform is not shown, nobody there has in front of him: only his own writes.
+            let known = Known { vv: Vv::new().with(mine), base_tomb: true, pos: at, ..Known::default() };
+            return self.learn(collection, key, known);
+        }
         let stays = known.filter(|_| guard!("read-9-adopted", !image && entry.fp == Fp::ABSENT));
         let (fp, schema) = stays.map_or((entry.fp, entry.schema), |known| (known.fp, known.schema));
         let (base_seq, base_tomb, ts) = (entry.seq, entry.tomb, entry.ts);
@@ -214,6 +235,12 @@ impl Fold {
             if let Some(known) = self.published.changes.remove(&(partition, at)) {
                 self.learn(image.collection, image.key, known);
             }
+            return None;
+        }
+        // read-11: a row that was put aside here is deleted here; the dataset's record was never seen.
+        let away = self.parts.get(usize::from(image.collection)).is_some_and(|part| *part == Some(Part::Rows))
+            && self.known(image.collection, image.key).is_none_or(|k| k.fp == Fp::ABSENT);
+        if guard!("read-11-delete", image.op == Op::Delete && away) {
             return None;
         }
         let idx = u32::try_from(at.ordinal).unwrap_or(u32::MAX);
@@ -242,6 +269,13 @@ impl Fold {
         }
         let dot = Dot { actor: self.me, ctr };
         let schema = image.schema.as_ref().or_else(|| self.schemas.get(usize::from(image.collection)));
+        // read-11: an image that is not what the store holds was lifted from a part of the record.
+        let lifted = |value: &&Arc<Row>| value.is_partial() && schema.is_some_and(|s| Fp::of_row(s, value) != image.fp);
+        let fp = if self.is_part(image.collection) && image.value.as_ref().filter(lifted).is_some() {
+            image.fp.of_part()
+        } else {
+            image.fp
+        };
         let proposal = Proposal {
             stamp,
             key: image.key.clone(),
@@ -251,7 +285,7 @@ impl Fold {
             base_tomb: base.base_tomb,
             ts: write_time(base.ts, time_ms, now_ms),
             op: image.op,
-            fp: image.fp,
+            fp,
             fp_local: image.fp,
             schema: schema.map(|s| s.id).unwrap_or_default(),
             value: image.value.clone(),
@@ -296,7 +330,7 @@ pub fn known_after(proposal: &Proposal) -> Known {
         vv: proposal.ctx.with(proposal.dot),
         base_seq: proposal.base_seq,
         base_tomb: proposal.base_tomb,
-        fp: proposal.fp,
+        fp: proposal.fp_local,
         schema: proposal.schema,
         ts: proposal.ts,
         pos: proposal.src_pos,
@@ -307,86 +341,4 @@ pub fn known_after(proposal: &Proposal) -> Known {
 fn last_images(txn: &Transaction) -> HashMap<(CollectionNo, &Key), u64> {
     let images = (txn.first..).zip(&txn.changes);
     images.filter_map(|(ordinal, change)| Image::of(change).map(|i| ((i.collection, i.key), ordinal))).collect()
-}
-
-/// A change that shows content.
-struct Image<'a> {
-    collection: CollectionNo,
-    key: &'a Key,
-    op: Op,
-    value: Option<Arc<Row>>,
-    fp: Fp,
-    before: Option<Arc<Row>>,
-    /// An earlier version of the schema that it is still of.
-    schema: Option<Arc<Schema>>,
-}
-
-impl<'a> Image<'a> {
-    fn of(change: &'a Change) -> Option<Self> {
-        match change {
-            Change::Row { collection, key, after, fp, before } => Some(Image {
-                collection: *collection,
-                key,
-                op: if after.is_some() { Op::Put } else { Op::Delete },
-                value: after.clone(),
-                fp: *fp,
-                before: before.clone(),
-                schema: None,
-            }),
-            // sink-8: an edit no log showed is met here, in log order.
-            Change::Observed { collection, key, image, fp } => {
-                let (collection, value) = (*collection, image.clone());
-                Some(Image { collection, key, op: Op::Read, value, fp: *fp, before: None, schema: None })
-            }
-            Change::Ledger { .. } | Change::Truncate(_) | Change::Unreadable(_) => None,
-        }
-    }
-
-    /// read-10: how the content looks under a version of the schema.
-    fn fp_under(&self, view: Option<&View>, schema: SchemaId) -> Fp {
-        match (&self.value, view.and_then(|view| view.all.get(&schema))) {
-            (Some(row), Some(lens)) if guard!("read-10", true) => lens.fp(row),
-            _ => self.fp,
-        }
-    }
-
-    /// The image before is the ancestor only if the dataset knows it: not what a first copy has not reached
-    /// yet, nor an edit that no log showed. What is known was said under a version of the schema, though the
-    /// table may be of another form since (read-10).
-    fn whose_ancestor_is(self, known: Option<&Known>, view: Option<&View>, form: Option<&Arc<Schema>>) -> Self {
-        let lens = known.zip(view).and_then(|(known, view)| view.all.get(&known.schema));
-        let fp = |row: &Row| match (lens, form) {
-            (Some(lens), _) if guard!("read-10-before", true) => Some(lens.fp(row)),
-            (_, form) => form.map(|form| Fp::of_row(form, row)),
-        };
-        let is_known = |before: &Arc<Row>| fp(before) == known.map(|known| known.fp);
-        Image { before: self.before.filter(|before| !guard!("before-known", !is_known(before))), ..self }
-    }
-
-    /// A row keeps its version of the schema until a field that came later is written: nobody has said
-    /// here that it is null, and another platform may have a default there.
-    fn still_of<'v>(&self, view: &'v View, known: SchemaId) -> Option<&'v Lens> {
-        let (row, earlier) = (self.value.as_ref()?, view.all.get(&known)?);
-        let now = &view.now.to;
-        let has = |s: &Schema, name: &str| s.index_of(name).is_some();
-        let is_part = known != now.id && earlier.to.fields.iter().all(|f| has(now, &f.name));
-        let unwritten = |(i, f): (usize, &crate::event::Field)| {
-            let value = view.now.place(i).and_then(|at| row.get(at));
-            has(&earlier.to, &f.name) || value.is_none_or(Value::is_null)
-        };
-        (is_part && now.fields.iter().enumerate().all(unwritten)).then_some(earlier)
-    }
-
-    /// The same as a row of the dataset. What the table has no column for is left as it was (value-2),
-    /// or null in a record that is `new`.
-    fn seen_through(self, view: Option<&View>, earlier: Option<&Lens>, new: bool) -> Self {
-        let Some(view) = view else { return self };
-        let lens = earlier.unwrap_or(&view.now);
-        let missing = if new { Value::Null } else { Value::Unchanged };
-        let lift = |row: Arc<Row>| Arc::new(lens.lift(&row, &missing));
-        let fp = self.value.as_ref().map_or(Fp::ABSENT, |row| lens.fp(row));
-        // An image before that lacks fields is not the whole of what was changed.
-        let before = self.before.filter(|_| !lens.is_partial()).map(lift);
-        Image { value: self.value.map(lift), fp, before, schema: earlier.map(|lens| lens.to.clone()), ..self }
-    }
 }

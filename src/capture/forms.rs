@@ -54,6 +54,9 @@ impl Owned<'_> {
     async fn follow(&mut self, transaction: &Transaction) -> Result<()> {
         for change in &transaction.changes {
             let Change::Ledger { collection, entry: Some(entry), .. } = change else { continue };
+            if self.fold.is_part(*collection) {
+                continue;
+            }
             let opened = self.capture.schemas.get(usize::from(*collection));
             let is_known = match self.fold.views.get(collection) {
                 Some(view) => view.all.contains_key(&entry.schema),
@@ -76,7 +79,7 @@ impl Owned<'_> {
         let collections: Vec<_> = (0..).zip(&self.capture.schemas).collect();
         for (collection, schema) in collections {
             let steps = self.capture.lineages.steps(collection).await?;
-            if steps.len() > 1 {
+            if steps.len() > 1 && !self.fold.is_part(collection) {
                 let all = steps.iter().map(|step| (step.schema.id, Lens::new(schema, &step.schema))).collect();
                 let view = View { form: schema.clone(), now: Lens::new(schema, schema), all };
                 self.fold.views.insert(collection, view);
@@ -109,9 +112,10 @@ impl Capture {
     pub(crate) async fn view_of(&self, transaction: &Transaction, form: &Form) -> Result<View> {
         let at = Position::new(transaction.commit, transaction.first + form.from as u64);
         let mut steps = self.lineages.steps(form.collection).await?;
+        let listed = self.lineages.listed(form.collection, &form.schema)?;
         let now = loop {
             let before = form.before.as_deref();
-            match lineage::take(&steps, self.me, at, before, &form.schema).map_err(|e| e.at("place", at.commit))? {
+            match lineage::take(&steps, self.me, at, before, &listed).map_err(|e| e.at("place", at.commit))? {
                 Taken::As(schema) => break schema,
                 Taken::New(schema) => {
                     let newest = steps.last().map_or(SchemaId(0), |step| step.schema.id);

@@ -6,6 +6,7 @@
 pub mod copy;
 pub mod fold;
 pub mod forms;
+mod image;
 pub mod letters;
 pub mod ownership;
 mod rows;
@@ -59,6 +60,8 @@ pub struct Capture {
     pub lane_of: LaneOf,
     /// The schema of each collection, as the platform was opened with it.
     pub schemas: Vec<Arc<Schema>>,
+    /// What the platform sees of each collection (read-11).
+    pub parts: Vec<Option<fold::Part>>,
     /// The versions of these schemas.
     pub lineages: Arc<dyn Lineages>,
     /// Milliseconds between checkpoints.
@@ -170,6 +173,7 @@ impl Capture {
         Fold {
             me: self.me,
             schemas: self.schemas.clone(),
+            parts: self.parts.clone(),
             opened: self.schemas.clone(),
             views: HashMap::new(),
             partition_of: self.lane_of.clone(),

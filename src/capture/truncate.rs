@@ -248,6 +248,7 @@ mod tests {
         let schema = |name: &str| Schema { id: Default::default(), name: name.into(), fields: vec![], key: vec![] };
         Fold {
             me: ME,
+            parts: Vec::new(),
             opened: Vec::new(),
             schemas: vec![Arc::new(schema("items")), Arc::new(schema("others"))],
             partition_of: Arc::new(|_, key: &Key| usize::from(key.0.last().is_some_and(|digit| digit % 2 == 1))),

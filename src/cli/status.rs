@@ -22,7 +22,7 @@ impl Status {
 }
 
 fn told(report: &Value) -> String {
-    let mut rows: Vec<[String; 9]> = Vec::new();
+    let mut rows: Vec<[String; 10]> = Vec::new();
     let mut notes = String::new();
     for (name, dataset) in report["datasets"].as_object().into_iter().flatten() {
         for (platform, told) in dataset["platforms"].as_object().into_iter().flatten() {
@@ -30,6 +30,7 @@ fn told(report: &Value) -> String {
             rows.push([
                 name.clone(),
                 platform.clone(),
+                told["guarantee"].as_str().filter(|level| !level.is_empty()).unwrap_or("-").to_owned(),
                 told["lag_events"].to_string(),
                 format!("{:.1}", told["lag_ms"].as_f64().unwrap_or(0.0) / 1000.0),
                 count("captured"),
@@ -61,6 +62,7 @@ fn told(report: &Value) -> String {
             notes.push_str(&format!("{name}: {}\n", finding.as_str().unwrap_or_default()));
         }
     }
-    let headers = ["DATASET", "PLATFORM", "LAG", "LAG S", "CAPTURED", "PROPOSED", "APPLIED", "HELD", "PARKED"];
+    let headers =
+        ["DATASET", "PLATFORM", "GUARANTEE", "LAG", "LAG S", "CAPTURED", "PROPOSED", "APPLIED", "HELD", "PARKED"];
     format!("{}{notes}", table(headers, &rows))
 }

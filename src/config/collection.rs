@@ -7,35 +7,12 @@ use super::section::{Item, Section};
 use super::tree::Content;
 use crate::event::{Field, Schema, SchemaId, Type};
 use crate::topic::name::RESERVED;
+pub use crate::wrap::projection::Mask;
+use crate::wrap::projection::{Excerpt, Projection, filter};
 use indexmap::IndexMap;
-use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-
-/// What is sent instead of a field's value.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Mask {
-    /// A hash of the value.
-    Hash,
-    /// Nothing.
-    Null,
-    /// This value.
-    Fixed(Value),
-}
-
-impl Serialize for Mask {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Mask::Hash => "hash".serialize(serializer),
-            Mask::Null => serializer.serialize_unit(),
-            Mask::Fixed(value) => {
-                let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry("fixed", value)?;
-                map.end()
-            }
-        }
-    }
-}
+use std::sync::Arc;
 
 /// A collection.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -52,15 +29,18 @@ pub struct Collection {
     /// Where it lies, by platform, in the connector's words; a platform left out uses its default.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub on: IndexMap<String, Settings>,
-    /// The fields that travel; `None` for all.
+    /// The fields that travel; the others never enter the log. `None` for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
-    /// Fields whose values stay where they are, by name.
+    /// Fields that are masked everywhere but on the source, by name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub masks: IndexMap<String, Mask>,
-    /// Which rows travel, as it was written; `None` for all.
+    /// Which rows the other platforms than the source have, as it was written; `None` for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row_filter: Option<String>,
+    /// What single platforms see of it; what is said here stands in place of what is said above.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub views: IndexMap<String, Excerpt>,
 }
 
 impl Collection {
@@ -74,15 +54,32 @@ impl Collection {
             columns: None,
             masks: IndexMap::new(),
             row_filter: None,
+            views: IndexMap::new(),
         }
     }
 
-    /// The schema, if the configuration gives the fields.
+    /// What `platform` sees of it (read-11). The source sees whole rows.
+    #[must_use]
+    pub fn excerpt(&self, platform: &str, is_source: bool) -> Excerpt {
+        let own = self.views.get(platform).cloned().unwrap_or_default();
+        let masks = (!is_source && !self.masks.is_empty()).then(|| self.masks.clone());
+        let row_filter = self.row_filter.clone().filter(|_| !is_source);
+        Excerpt { columns: own.columns, masks: own.masks.or(masks), row_filter: own.row_filter.or(row_filter) }
+    }
+
+    /// The schema of what travels, if the configuration gives the fields.
     #[must_use]
     pub fn schema(&self) -> Option<Schema> {
-        let (fields, key) = (self.fields.clone()?, self.key.as_ref()?);
+        let (mut fields, key) = (self.fields.clone()?, self.key.as_ref()?);
+        fields.retain(|field| self.travels(&field.name));
         let key: Option<Vec<usize>> = key.iter().map(|k| fields.iter().position(|f| *f.name == **k)).collect();
         Some(Schema { id: SchemaId(0), name: self.name.as_str().into(), fields, key: key? })
+    }
+
+    /// Whether a field is part of the dataset at all.
+    #[must_use]
+    pub fn travels(&self, field: &str) -> bool {
+        self.columns.as_ref().is_none_or(|columns| columns.iter().any(|c| c == field))
     }
 
     /// Where it lies on `platform`, in the connector's words; null for the connector's default.
@@ -99,8 +96,10 @@ impl Collection {
         let on = section.item("on").map(|item| on(&item, platforms)).unwrap_or_default();
         let columns = section.item("columns").and_then(|item| names(&item, "a list of fields"));
         let masks = section.item("masks").map(|item| masks(&item)).unwrap_or_default();
-        let row_filter = section.item("row-filter").and_then(|item| item.text("a condition on fields"));
-        let collection = Collection { name: name.unwrap_or_default(), key, fields, on, columns, masks, row_filter };
+        let row_filter = section.item("row-filter").and_then(|item| row_filter(&item));
+        let views = section.item("views").map(|item| views(&item, platforms)).unwrap_or_default();
+        let name = name.unwrap_or_default();
+        let collection = Collection { name, key, fields, on, columns, masks, row_filter, views };
         collection.check(&section);
         section.finish();
         if collection.name.is_empty() { None } else { Some(collection) }
@@ -112,10 +111,13 @@ impl Collection {
         if self.fields.is_some() && section.item("key").is_none() {
             section.problem("key", "missing; expected the names of the key's fields, because `fields` are given");
         }
-        for k in key.iter().filter(|k| self.masks.contains_key(*k)) {
+        let views = self.views.values();
+        let masks = || std::iter::once(&self.masks).chain(views.clone().filter_map(|view| view.masks.as_ref()));
+        for k in key.iter().filter(|k| masks().any(|masks| masks.contains_key(*k))) {
             section.problem("masks", format!("`{k}` belongs to the key, which cannot be masked"));
         }
-        if let Some(columns) = &self.columns {
+        let columns = self.columns.iter().chain(views.clone().filter_map(|view| view.columns.as_ref()));
+        for columns in columns {
             for k in key.iter().filter(|k| !columns.contains(k)) {
                 section.problem("columns", format!("`{k}` belongs to the key and must be among the columns"));
             }
@@ -133,7 +135,24 @@ impl Collection {
                 );
             }
         }
-        for field in fields.iter().filter(|f| self.masks.get(&*f.name) == Some(&Mask::Null) && !f.nullable) {
+        self.check_projections(section);
+    }
+
+    /// Masks, conditions and views against the fields, as far as those are given.
+    fn check_projections(&self, section: &Section<'_>) {
+        let Some(schema) = self.schema().map(Arc::new) else { return };
+        let whole = Excerpt { row_filter: self.row_filter.clone(), ..Excerpt::default() };
+        let masked = Excerpt { masks: Some(self.masks.clone()), ..Excerpt::default() };
+        let is_named = |name: &String| schema.index_of(name).is_some();
+        let masks = self.masks.keys().all(is_named).then_some(("masks", &masked));
+        let all =
+            [("row-filter", &whole)].into_iter().chain(masks).chain(self.views.values().map(|view| ("views", view)));
+        for (at, excerpt) in all {
+            if let Err(error) = Projection::of(excerpt, &schema) {
+                section.problem(at, error.doing);
+            }
+        }
+        for field in schema.fields.iter().filter(|f| self.masks.get(&*f.name) == Some(&Mask::Null) && !f.nullable) {
             section.problem("masks", format!("`{}` is not nullable, so it cannot be masked by null", field.name));
         }
     }
@@ -274,6 +293,39 @@ fn on(item: &Item<'_>, platforms: &[&str]) -> IndexMap<String, Settings> {
         }
     }
     places
+}
+
+/// A condition, as far as it can be understood without the fields.
+fn row_filter(item: &Item<'_>) -> Option<String> {
+    let text = item.text("a condition such as `region = 'EU'`")?;
+    match filter::parse(&text) {
+        Ok(_) => Some(text),
+        Err(why) => {
+            item.problem(why);
+            None
+        }
+    }
+}
+
+fn views(item: &Item<'_>, platforms: &[&str]) -> IndexMap<String, Excerpt> {
+    let mut views = IndexMap::new();
+    let Some(section) = item.section("a map from platforms to what they see") else { return views };
+    for (entry, item) in section.entries() {
+        if !platforms.contains(&entry.key.as_str()) {
+            let guess = suggestion(&entry.key, platforms.iter().copied());
+            let expected = alternatives(platforms.iter().copied());
+            section.problem(&entry.key, format!("no platform of this dataset{guess}; expected {expected}"));
+        } else if let Some(view) = item.section("what the platform sees: `columns`, `masks`, `row-filter`") {
+            let excerpt = Excerpt {
+                columns: view.item("columns").and_then(|item| names(&item, "a list of fields")),
+                masks: view.item("masks").map(|item| masks(&item)),
+                row_filter: view.item("row-filter").and_then(|item| row_filter(&item)),
+            };
+            view.finish();
+            views.insert(entry.key.clone(), excerpt);
+        }
+    }
+    views
 }
 
 fn masks(item: &Item<'_>) -> IndexMap<String, Mask> {

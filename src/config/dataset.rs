@@ -167,20 +167,12 @@ impl Dataset {
         if self.sync_mode == Mode::Scheduled && self.schedule.is_none() && section.item("schedule").is_none() {
             section.problem("schedule", "missing; expected a cron expression, because `sync-mode` is scheduled");
         }
-        if self.direction == Direction::OneWay {
-            return;
-        }
-        if self.guarantee == Some(Guarantee::Exclusive) {
-            let text =
-                "`exclusive` means that nobody else writes the destinations; expected `direction: one-way` with it";
-            section.problem("guarantee", text);
-        }
-        for collection in self.collections.iter().filter(|c| !c.masks.is_empty()) {
-            let text = format!(
-                "`{}` has masks, and masked values must not come back; expected `direction: one-way`",
-                collection.name
-            );
-            section.problem("direction", text);
+        // read-11: where a dataset begins, nothing of it is masked or away.
+        for view in self.collections.iter().filter_map(|c| c.views.get(&self.source)) {
+            if view.masks.is_some() || view.row_filter.is_some() {
+                let text = format!("`{}` is the source and shows whole rows; expected `columns` only", self.source);
+                section.problem("collections", text);
+            }
         }
     }
 }

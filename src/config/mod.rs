@@ -179,18 +179,26 @@ impl Platform {
     }
 }
 
-/// who-3: `exact` and `safe` ask for a least level.
+/// who-3: `exact` and `safe` ask for a least level; `exclusive` for destinations that nobody else writes,
+/// of a kind that keeps its mark with its rows.
 fn check_guarantee(dataset: &Dataset, platform: &Platform, sink: &Sink) {
     use crate::connectors::contract::Guarantee::{Exact, Exclusive, Safe};
-    let reached = platform.abilities().guarantee;
-    let enough = match dataset.guarantee {
-        Some(Exact) => reached == Exact,
-        Some(Safe) => reached != Exclusive,
-        Some(Exclusive) | None => true,
+    let (reached, part) = (platform.abilities().guarantee, dataset.part(platform));
+    let name = &platform.name;
+    let problem = match dataset.guarantee {
+        Some(Exact) if reached != Exact => format!("`{name}` only reaches `{}`", dataset::guarantee_name(reached)),
+        Some(Safe) if reached == Exclusive => format!("`{name}` only reaches `{}`", dataset::guarantee_name(reached)),
+        Some(Exclusive) if part.guarantee == Exclusive && part.proposes => format!(
+            "`exclusive` means that nobody else writes the destinations, and changes of `{name}` would be captured; \
+             expected `direction: one-way`, or `access: write` on the platform"
+        ),
+        Some(Exclusive) if part.guarantee == Exclusive && !platform.abilities().exclusive => {
+            format!("{} cannot be an exclusive destination: it keeps no mark with its rows", platform.kind())
+        }
+        Some(_) | None => return,
     };
-    if !enough && dataset.part(platform).receives {
-        let text = format!("`{}` only reaches `{}`", platform.name, dataset::guarantee_name(reached));
-        sink.invalid(dataset.lines.of("guarantee"), &format!("{}.guarantee", dataset.lines.path), text);
+    if part.receives {
+        sink.invalid(dataset.lines.of("guarantee"), &format!("{}.guarantee", dataset.lines.path), problem);
     }
 }
 

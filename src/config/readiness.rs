@@ -2,11 +2,10 @@
 //! configuration may load and still not be ready: it may name platforms that are not defined (who-1)
 //! or ask for what does not exist yet. Nothing asked for is ever silently left out.
 
+use super::Config;
 use super::dataset::Dataset;
 use super::errors::{At, Problems, Sink, suggestion};
 use super::sync::{ConflictResolution, Direction, Mode, OnLocalEdit};
-use super::{Config, collection::Collection};
-use crate::connectors::contract::Guarantee;
 use crate::runtime::error::Code;
 
 /// Checks that the configuration can be run.
@@ -63,17 +62,7 @@ fn not_yet(dataset: &Dataset, sink: &Sink) {
         ConflictResolution::Merge => refuse("conflict-resolution", "the policy `merge`", "use `last-write-wins`"),
         ConflictResolution::Custom => refuse("conflict-resolution", "the policy `custom`", "use `last-write-wins`"),
     }
-    if dataset.guarantee == Some(Guarantee::Exclusive) {
-        refuse("guarantee", "`guarantee: exclusive`", "remove it");
-    }
     if dataset.on_local_edit == OnLocalEdit::Restore && dataset.direction == Direction::OneWay {
         refuse("on-local-edit", "`on-local-edit: restore`", "use `park`");
-    }
-    for Collection { name, columns, masks, row_filter, .. } in &dataset.collections {
-        let asked =
-            [("columns", columns.is_some()), ("masks", !masks.is_empty()), ("row-filter", row_filter.is_some())];
-        for (key, _) in asked.iter().filter(|(_, asked)| *asked) {
-            refuse("collections", &format!("`{key}` of the collection `{name}`"), "remove it");
-        }
     }
 }

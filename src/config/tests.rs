@@ -56,7 +56,8 @@ impl Connector for Nothing {
 }
 
 const fn descriptor(name: &'static str, capture: Option<Capture>, apply: bool, guarantee: Guarantee) -> Descriptor {
-    Descriptor { name, abilities: Abilities { capture, apply, guarantee }, open }
+    let exclusive = !matches!(capture, Some(Capture::Hint));
+    Descriptor { name, abilities: Abilities { capture, apply, guarantee, exclusive }, open }
 }
 
 static SQLITE: Descriptor = descriptor("sqlite", Some(Capture::Log), true, Guarantee::Exact);
@@ -168,9 +169,6 @@ fn run_refuses_what_does_not_exist_yet_and_says_on_which_line() {
         [
             "8 the mode `scheduled` does not exist in this version yet; use `real-time`",
             "9 the policy `merge` does not exist in this version yet; use `last-write-wins`",
-            "12 `columns` of the collection `c` does not exist in this version yet; remove it",
-            "12 `masks` of the collection `c` does not exist in this version yet; remove it",
-            "12 `row-filter` of the collection `c` does not exist in this version yet; remove it",
         ]
     );
     for (word, key) in [("manual", "sync-mode"), ("custom", "conflict-resolution")] {
@@ -245,7 +243,12 @@ fn each_mistake_is_told_with_line_path_and_what_is_expected() {
         (in_collection("      key: [x, x]"), "dataset.collections[0].key[1]: `x` is named twice"),
         (in_collection("      key: x\n      columns: [y]"), "c.yaml:11: dataset.collections[0].columns: `x` belongs to the key"),
         (in_collection("      masks: {x: secret}"), "collections[0].masks.x: expected hash, null or `{fixed: value}`, found `secret`"),
-        (in_collection("      masks: {x: hash}"), "c.yaml:4: dataset.direction: `c` has masks, and masked values must not come back"),
+        (in_collection("      row-filter: x ="), "c.yaml:10: dataset.collections[0].row-filter: expected a text in quotes, a number, true or false at the end"),
+        (in_collection("      key: x\n      fields: [{name: x, type: int}]\n      row-filter: y = 1"), "dataset.collections[0].row-filter: row-filter: there is no field `y`"),
+        (in_collection("      key: x\n      fields: [{name: x, type: int}, {name: y, type: int}]\n      masks: {y: hash}"), "dataset.collections[0].masks: `y` cannot be masked by a hash"),
+        (in_collection("      key: x\n      views: {b: {columns: [z]}}"), "dataset.collections[0].columns: `x` belongs to the key"),
+        (in_collection("      views: {x: {columns: [z]}}"), "dataset.collections[0].views.x: no platform of this dataset"),
+        (in_collection("      views: {a: {row-filter: z = 1}}"), "dataset.collections: `a` is the source and shows whole rows"),
         ("platforms:\n  a: {type: sqlite, access: write}\n  b: {type: sqlite}\ndataset: {name: d, source: a, destinations: [b]}".into(),
             "c.yaml:4: dataset.source: `a` cannot be read"),
         ("platforms:\n  a: {type: sqlite}\n  b: {type: sqlite, access: read}\ndataset: {name: d, source: a, destinations: [b]}".into(),
@@ -390,7 +393,18 @@ fn direction_and_access_say_who_proposes_and_who_receives() {
     assert_eq!(part("", "both", "w"), (false, true, Guarantee::Exclusive));
     assert_eq!(part(", direction: one-way", "both", "a"), (true, false, Guarantee::Exact));
     assert_eq!(part(", direction: one-way", "both", "b"), (false, true, Guarantee::Safe));
-    assert_eq!(part(", direction: one-way, guarantee: exclusive", "both", "b"), (false, true, Guarantee::Exclusive));
+    let exclusive = |direction: &str, kind: &str, access: &str| {
+        let text = format!(
+            "platforms:\n  a: {{type: sqlite}}\n  b: {{type: {kind}, access: {access}}}\n\
+             dataset: {{name: d, source: a, destinations: [b], guarantee: exclusive, direction: {direction}}}\n"
+        );
+        load(&text).map(|config| config.datasets[0].part(&config.platforms["b"])).map_err(|e| e.to_string())
+    };
+    let part = Part { proposes: false, receives: true, guarantee: Guarantee::Exclusive };
+    assert_eq!(exclusive("one-way", "postgres", "both"), Ok(part));
+    assert_eq!(exclusive("both-ways", "postgres", "write"), Ok(part));
+    assert!(exclusive("both-ways", "postgres", "both").unwrap_err().contains("nobody else writes"));
+    assert!(exclusive("one-way", "filesystem", "both").unwrap_err().contains("keeps no mark"));
 }
 
 struct NothingSecretToFiles;

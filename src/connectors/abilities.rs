@@ -21,6 +21,8 @@ pub struct Abilities {
     pub apply: bool,
     /// What it guarantees (who-3).
     pub guarantee: Guarantee,
+    /// Whether it can be a destination that nobody else writes (`Connector::exclusive`).
+    pub exclusive: bool,
 }
 
 /// The guarantee level of a platform (who-3).

@@ -2,6 +2,7 @@
 //! checks of that against the real thing, each on a fresh platform; a connector is done when it passes.
 //! What only one connector can know stands in that connector's own tests. A check fails by panicking.
 
+mod exclusive;
 mod hint;
 mod item;
 mod log;
@@ -110,6 +111,7 @@ fn checks<S: Subject>() -> Vec<Check<S>> {
             check!(log::an_observed_row_shows_up_as_it_stands),
             check!(log::a_refused_row_costs_only_itself),
             check!(log::a_dropped_lock_changes_nothing),
+            check!(log::a_row_that_is_not_seen_goes_and_its_ledger_row_says_so),
         ],
         Some(Capture::Hint) => vec![
             check!(hint::a_row_is_created_only_where_nothing_stands),
@@ -124,6 +126,17 @@ fn checks<S: Subject>() -> Vec<Check<S>> {
         None => Vec::new(),
     };
     list.extend(of_capture);
+    if S::DESCRIPTOR.abilities.exclusive {
+        let of_exclusive: Vec<Check<S>> = vec![
+            check!(exclusive::rows_and_mark_move_together),
+            check!(exclusive::a_row_that_is_not_seen_goes),
+            check!(exclusive::a_mark_moves_only_from_where_it_was),
+            check!(exclusive::a_row_that_cannot_be_held_changes_nothing),
+            check!(exclusive::rows_of_others_are_not_overwritten),
+            check!(exclusive::another_life_goes_on_at_the_mark),
+        ];
+        list.extend(of_exclusive);
+    }
     list
 }
 

@@ -11,6 +11,8 @@
 //! Every call works on batches; waiting calls are cancel-safe.
 
 pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
+pub use super::exclusive::{Exclusive, ExclusiveWriter};
+pub use super::place::{Place, Scope};
 pub use super::told::{BatchLimit, Finding, Page, Unreadable};
 pub use crate::event::Landed;
 pub use crate::event::lineage::Form;
@@ -162,7 +164,8 @@ pub enum Act {
     Observe,
 }
 
-/// One decided version.
+/// One decided version. If it is no deletion and has no content, the platform does not see the record:
+/// its row goes, and its ledger row says `tomb: false` with no content (read-11).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Planned {
     /// The version.
@@ -396,28 +399,6 @@ pub trait LogPlatform: Send + Sync {
     }
 }
 
-/// Where a collection lies on a platform, and what its records look like.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Scope {
-    /// The dataset's name.
-    pub dataset: String,
-    /// Its collections in order.
-    pub collections: Vec<Place>,
-}
-
-/// One collection on one platform.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Place {
-    /// The collection's name.
-    pub name: String,
-    /// The connector's own words for where it lies (`on:`).
-    pub on: serde_json::Value,
-    /// Its schema, once known.
-    pub schema: Option<Arc<Schema>>,
-    /// How many partitions its topics have.
-    pub partitions: u32,
-}
-
 /// A configured platform.
 #[async_trait]
 pub trait Connector: Send + Sync {
@@ -441,11 +422,16 @@ pub trait Connector: Send + Sync {
         self.open(scope).await
     }
 
+    /// Opens a destination that nobody else writes (who-3); if `Abilities::exclusive` says so.
+    async fn exclusive(&self, _scope: &Scope) -> Result<Arc<dyn Exclusive>> {
+        Err(super::exclusive::unsupported())
+    }
+
     /// Ties the dataset here to a log by its name; fails with `log_lost` if it is tied to another one.
     async fn bind(&self, _scope: &Scope, _log: u128) -> Result<()> {
         Ok(())
     }
 
-    /// Removes what `open` made; the data stays (verb-9).
+    /// Removes what was made when it was opened; the data stays (verb-9).
     async fn remove(&self, scope: &Scope) -> Result<Vec<Finding>>;
 }

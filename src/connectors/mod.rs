@@ -4,6 +4,8 @@ mod abilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod contract;
+mod exclusive;
+mod place;
 mod told;
 
 #[cfg(feature = "filesystem")]

@@ -19,6 +19,7 @@ pub mod position;
 pub mod version;
 
 pub mod ledger;
+pub mod part;
 pub mod record;
 pub mod truncate;
 

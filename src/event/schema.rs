@@ -72,6 +72,17 @@ pub struct Schema {
 }
 
 impl Schema {
+    /// Only the fields that stay; the name of a field of the key if it would not.
+    pub fn only(mut self, stays: impl Fn(&str) -> bool) -> Result<Schema, Arc<str>> {
+        if let Some(lost) = self.key_fields().find(|field| !stays(&field.name)) {
+            return Err(lost.name.clone());
+        }
+        let key: Vec<Arc<str>> = self.key_fields().map(|field| field.name.clone()).collect();
+        self.fields.retain(|field| stays(&field.name));
+        self.key = key.iter().filter_map(|name| self.index_of(name)).collect();
+        Ok(self)
+    }
+
     /// The index of the field called `name`.
     #[must_use]
     pub fn index_of(&self, name: &str) -> Option<usize> {

@@ -204,6 +204,8 @@ pub struct DatasetReport {
 /// A platform's status in a dataset.
 #[derive(Clone, PartialEq, Debug, Serialize, Default)]
 pub struct PlatformReport {
+    /// How sure it is that nothing is lost or doubled there (who-3); empty if nothing is written there.
+    pub guarantee: &'static str,
     /// Canonical versions it has not finished yet.
     pub lag_events: u64,
     /// How old the newest version it has finished is by its source commit, while it is behind; in milliseconds.

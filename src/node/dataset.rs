@@ -4,6 +4,7 @@
 use super::lineages::Kept;
 use super::log::Opened;
 use super::mode::{Mode, mode};
+use super::project;
 use super::roster::Roster;
 use crate::config::{self, Bootstrap, Collection, SchemaChanges};
 use crate::connectors::contract::{BatchLimit, Capture, Connector, Place, Scope};
@@ -14,6 +15,7 @@ use crate::settle;
 use crate::topic::lineages::Lineages;
 use crate::topic::name::Topics;
 use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
+use crate::wrap::projection::Projection;
 use indexmap::IndexMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -100,8 +102,15 @@ pub fn place(dataset: &config::Dataset, collection: &Collection, platform: &str,
 /// Where a dataset lies on a platform, with the schemas the configuration gives.
 #[must_use]
 pub fn scope(dataset: &config::Dataset, platform: &str) -> Scope {
-    let place = |c: &Collection| place(dataset, c, platform, c.schema().map(Arc::new));
+    let place = |c: &Collection| place(dataset, c, platform, c.schema().map(|all| seen(dataset, c, platform, all)));
     Scope { dataset: dataset.name.clone(), collections: dataset.collections.iter().map(place).collect() }
+}
+
+/// What a platform sees of a collection. What is wrong with a view is told when the dataset is made ready.
+fn seen(dataset: &config::Dataset, collection: &Collection, platform: &str, whole: Schema) -> Arc<Schema> {
+    let whole = Arc::new(whole);
+    let projection = Projection::of(&collection.excerpt(platform, platform == dataset.source), &whole);
+    projection.ok().flatten().map_or(whole, |projection| projection.schema().clone())
 }
 
 /// Where a dataset lies on a platform, with the schemas `run` would take: as configured, else as
@@ -110,7 +119,9 @@ pub async fn known_scope(dataset: &config::Dataset, platform: &str, members: &[M
     let mut known = scope(dataset, platform);
     for (place, collection) in known.collections.iter_mut().zip(&dataset.collections) {
         if place.schema.is_none() {
-            place.schema = schema(dataset, collection, members).await.ok().map(|(schema, _)| Arc::new(schema));
+            let found = schema(dataset, collection, members).await.ok();
+            let whole = found.and_then(|(found, _)| project::travelling(found, dataset, collection, members).ok());
+            place.schema = whole.map(|whole| seen(dataset, collection, platform, whole));
         }
     }
     known
@@ -131,7 +142,7 @@ pub async fn prepare(
     let (actors, rules) = seats(&mut *roster.lock().await, config, &members).await?;
     let mut collections = Vec::with_capacity(config.collections.len());
     let all = topics(&log.prefix, config);
-    let named = config.collections.iter().zip(&all).map(|(c, topics)| (c.name.clone(), topics.dataset(0).topic));
+    let named = config.collections.iter().zip(&all).map(|(c, topics)| (c.clone(), topics.dataset(0).topic));
     let lineages = Kept {
         log: log.clone(),
         roster: roster.clone(),
@@ -165,13 +176,17 @@ async fn versions(
     actors: &[ActorId],
 ) -> Result<Vec<Arc<Schema>>> {
     let steps = match collection.schema() {
-        Some(schema) => lineages.set(number, &schema, ActorId::RESOLVER).await?,
+        Some(schema) => {
+            let schema = project::travelling(schema, config, collection, members)?;
+            lineages.set(number, &schema, ActorId::RESOLVER).await?
+        }
         None => {
             let steps = lineages.steps(number).await?;
             match steps.last().filter(|newest| newest.by != ActorId::RESOLVER) {
                 Some(_) => at_start(lineages, number, config, collection, members, actors, steps).await?,
                 None => {
                     let (schema, of) = schema(config, collection, members).await?;
+                    let schema = project::travelling(schema, config, collection, members)?;
                     lineages.set(number, &schema, actors.get(of).copied().unwrap_or_default()).await?
                 }
             }
@@ -224,7 +239,8 @@ async fn at_start(
     }
     let place = place(config, collection, &source.name, None);
     let Some(form) = source.connector.schema(&place).await? else { return Ok(steps) };
-    match lineage::take(&steps, me, Position::end_of(u64::MAX), None, &keyed(form, collection)?)? {
+    let form = lineages.listed(number, &keyed(form, collection)?)?;
+    match lineage::take(&steps, me, Position::end_of(u64::MAX), None, &form)? {
         Taken::As(_) => Ok(steps),
         Taken::New(schema) => {
             let newest = steps.last().map_or(SchemaId(0), |step| step.schema.id);

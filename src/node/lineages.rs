@@ -3,7 +3,9 @@
 //! after the other.
 
 use super::log::Opened;
+use super::project;
 use super::roster::{Roster, Version};
+use crate::config::Collection;
 use crate::event::lineage::Step;
 use crate::event::{ActorId, Position, Schema, SchemaId};
 use crate::runtime::error::{Code, Error, Result};
@@ -17,14 +19,14 @@ pub struct Kept {
     pub(super) log: Opened,
     pub(super) roster: Arc<Mutex<Roster>>,
     pub(super) dataset: String,
-    /// By number: name, and topic `<c>`.
-    pub(super) collections: Vec<(String, Arc<str>)>,
+    /// By number: what is configured, and topic `<c>`.
+    pub(super) collections: Vec<(Collection, Arc<str>)>,
     /// Whether the platforms' tables may change them.
     pub(super) may_change: bool,
 }
 
 impl Kept {
-    fn place(&self, collection: u16) -> Result<&(String, Arc<str>)> {
+    fn place(&self, collection: u16) -> Result<&(Collection, Arc<str>)> {
         let missing = || Error::new(Code::Unexpected, format!("there is no collection {collection}"));
         self.collections.get(usize::from(collection)).ok_or_else(missing)
     }
@@ -50,7 +52,7 @@ impl Kept {
     /// # Errors
     /// As the log has them.
     pub(super) async fn set(&self, collection: u16, schema: &Schema, by: ActorId) -> Result<Vec<Step>> {
-        let (name, _) = self.place(collection)?;
+        let name = &self.place(collection)?.0.name;
         let id = self.prepare(collection, schema).await?;
         let mut roster = self.roster.lock().await;
         let mut versions = roster.schemas(&self.dataset, name).await?;
@@ -66,9 +68,13 @@ impl Kept {
 #[async_trait]
 impl Lineages for Kept {
     async fn steps(&self, collection: u16) -> Result<Vec<Step>> {
-        let (name, _) = self.place(collection)?;
+        let name = &self.place(collection)?.0.name;
         let versions = self.roster.lock().await.schemas(&self.dataset, name).await?;
         self.told(collection, versions).await
+    }
+
+    fn listed(&self, collection: u16, form: &Schema) -> Result<Schema> {
+        project::listed(form.clone(), &self.place(collection)?.0)
     }
 
     async fn add(
@@ -79,7 +85,7 @@ impl Lineages for Kept {
         by: ActorId,
         at: Position,
     ) -> Result<Vec<Step>> {
-        let (name, _) = self.place(collection)?;
+        let name = &self.place(collection)?.0.name;
         if !self.may_change {
             let text = "the table has changed, and `schema-changes: stop` lets no change into the dataset; take it back, \
                         or set `schema-changes: evolve`";

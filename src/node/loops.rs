@@ -8,13 +8,14 @@ use super::dataset::{Dataset, Member, Ready, limit, place};
 use super::gate::Valve;
 use super::log::Opened as OpenLog;
 use super::mode::Mode;
+use super::project::View;
 use super::tasks::Tasks;
 use super::verify;
 use crate::apply::{ReaderTopics, Sink};
 use crate::capture::truncate::Limit;
 use crate::capture::{Capture, Lane};
 use crate::config;
-use crate::connectors::contract::{CollectionNo, LogPlatform, Opened, Scope};
+use crate::connectors::contract::{CollectionNo, Guarantee, LogPlatform, Opened, Scope};
 use crate::event::{ActorId, Key};
 use crate::flow;
 use crate::fused::Fused;
@@ -190,14 +191,7 @@ impl Platform {
         loop {
             post.trying();
             let error = match self.try_open().await {
-                Ok(Opened::Log(platform)) => {
-                    post.done();
-                    return self.start_log(platform.into());
-                }
-                Ok(Opened::Hint(store)) => {
-                    post.done();
-                    return self.start_hint(store);
-                }
+                Ok(()) => return post.done(),
                 Err(error) => error,
             };
             tell(&post, &error);
@@ -210,11 +204,17 @@ impl Platform {
         }
     }
 
-    async fn try_open(&self) -> Result<Opened> {
+    async fn try_open(&self) -> Result<()> {
         let config = &self.dataset.config;
-        let places = config.collections.iter().zip(&self.dataset.collections);
-        let places = places.map(|(c, ready)| place(config, c, &self.member.name, Some(ready.schema.clone())));
+        let view = View::of(&self.dataset, &self.member, self.loops.clock.clone())?;
+        let places = config.collections.iter().zip(&self.dataset.collections).enumerate();
+        let places =
+            places.map(|(i, (c, ready))| place(config, c, &self.member.name, Some(view.schema(i, &ready.schema))));
         let scope = Scope { dataset: config.name.clone(), collections: places.collect() };
+        if self.member.part.guarantee == Guarantee::Exclusive {
+            self.start_exclusive(&view.exclusive(self.member.connector.exclusive(&scope).await?));
+            return Ok(());
+        }
         // agent-7: what proves that a known platform's data are there is never made anew.
         let mut known = false;
         for ready in &self.dataset.collections {
@@ -231,7 +231,11 @@ impl Platform {
         }
         let name = self.loops.control.roster.lock().await.identity();
         connector.bind(&scope, name.unwrap_or_default()).await?;
-        Ok(opened)
+        match opened {
+            Opened::Log(platform) => self.start_log(view.log(platform.into()), &view),
+            Opened::Hint(store) => self.start_hint(view.hint(store)),
+        }
+        Ok(())
     }
 
     pub(super) fn post(&self, work: Work, input: Option<Partition>) -> Arc<Post> {
@@ -259,15 +263,15 @@ impl Platform {
         numbered(&self.dataset).flat_map(of).collect()
     }
 
-    fn start_log(&self, platform: Arc<dyn LogPlatform>) {
+    fn start_log(&self, platform: Arc<dyn LogPlatform>, view: &View) {
         // resolve-9: everything in the dataset came from here, so there is nothing to apply.
         if let Mode::Fused(writer) = self.dataset.mode
             && self.dataset.members.get(writer).is_some_and(|member| member.name == self.member.name)
         {
-            return self.fused(platform);
+            return self.fused(platform, view);
         }
         if self.member.part.proposes {
-            self.capture(platform.clone());
+            self.capture(platform.clone(), view);
         } else {
             self.discard(platform.clone());
         }
@@ -280,18 +284,20 @@ impl Platform {
         }
     }
 
-    fn capture(&self, platform: Arc<dyn LogPlatform>) {
+    fn capture(&self, platform: Arc<dyn LogPlatform>, view: &View) {
         let post = self.post(Work::Capture, None);
-        let capture = self.reader(platform, &post);
+        view.aside().tell(post.progress.clone());
+        let capture = self.reader(platform, view, &post);
         let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
         self.loops.tasks.spawn(async move { loops.tend(post, || flow::capture(&capture, limit)).await });
     }
 
-    fn fused(&self, platform: Arc<dyn LogPlatform>) {
+    fn fused(&self, platform: Arc<dyn LogPlatform>, view: &View) {
         let post = self.post(Work::Fused, None);
+        view.aside().tell(post.progress.clone());
         let parts = |ready: &Ready| (0..ready.topics.partitions).map(|i| ready.topics.parts(i)).collect::<Vec<_>>();
         let fused = Fused {
-            reader: Capture { checkpoint_every_ms: FUSED_CHECKPOINT_EVERY_MS, ..self.reader(platform, &post) },
+            reader: Capture { checkpoint_every_ms: FUSED_CHECKPOINT_EVERY_MS, ..self.reader(platform, view, &post) },
             parts: self.dataset.collections.iter().flat_map(parts).collect(),
             policy: Arc::new(LastWriter),
             projection: FUSED_PROJECTION,
@@ -300,7 +306,7 @@ impl Platform {
         self.loops.tasks.spawn(async move { loops.tend(post, || flow::fused(&fused, limit)).await });
     }
 
-    fn reader(&self, platform: Arc<dyn LogPlatform>, post: &Post) -> Capture {
+    fn reader(&self, platform: Arc<dyn LogPlatform>, view: &View, post: &Post) -> Capture {
         let topics: Vec<_> = self.dataset.collections.iter().map(|ready| ready.topics.clone()).collect();
         let lane_of = move |collection: CollectionNo, key: &Key| {
             let (before, this) = topics.split_at(usize::from(collection).min(topics.len()));
@@ -315,6 +321,7 @@ impl Platform {
             lanes: self.lanes(),
             lane_of: Arc::new(lane_of),
             schemas: self.dataset.collections.iter().map(|ready| ready.schema.clone()).collect(),
+            parts: view.parts(),
             lineages: self.dataset.lineages.clone(),
             checkpoint_every_ms: CHECKPOINT_EVERY_MS,
             memory: self.loops.memory.clone(),
@@ -351,8 +358,7 @@ impl Platform {
             progress: post.progress.clone(),
         };
         let valve = self.loops.valve(&self.dataset, ready, true);
-        // A new incarnation begins anew.
-        let group = format!("{}.sink.{}.{}.{}", self.loops.log.prefix, self.name, self.member.name, self.actor);
+        let group = self.group();
         let (loops, limit) = (self.loops.clone(), limit(&self.dataset));
         self.loops.tasks.spawn(async move {
             let attempt = |_| async {
@@ -361,6 +367,11 @@ impl Platform {
             };
             loops.tend_gated(valve, post, attempt).await;
         });
+    }
+
+    /// The group of the platform's sinks. A new incarnation begins anew.
+    pub(super) fn group(&self) -> String {
+        format!("{}.sink.{}.{}.{}", self.loops.log.prefix, self.name, self.member.name, self.actor)
     }
 
     /// A platform that is only written still notes changes for a reader; nobody wants them.

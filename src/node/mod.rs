@@ -16,15 +16,18 @@ pub mod mode;
 pub mod roster;
 
 mod agents;
+mod exclusive;
 mod gate;
 mod hints;
 mod lineages;
 mod loops;
+mod project;
 mod reporter;
 mod show;
 mod tasks;
 mod verify;
 
+use crate::config::dataset::guarantee_name;
 use crate::config::{self, Config};
 use crate::govern::{self, Party, Policy};
 use crate::runtime::clock::Clock;
@@ -131,6 +134,7 @@ impl View {
     pub async fn report(&self) -> Result<Report> {
         let mut report = self.board.report(&self.log.coded, &*self.clock).await?;
         self.add_findings(&mut report);
+        self.add_guarantees(&mut report);
         for (name, meetings) in self.asks().await? {
             let dataset = report.datasets.entry(name.clone()).or_default();
             let text =
@@ -139,6 +143,17 @@ impl View {
             dataset.asks = Some(meetings);
         }
         Ok(report)
+    }
+
+    /// who-3
+    fn add_guarantees(&self, report: &mut Report) {
+        for (name, dataset) in &mut report.datasets {
+            let Some(config) = self.config.dataset(name) else { continue };
+            for (name, platform) in &mut dataset.platforms {
+                let part = self.config.platforms.get(name).map(|platform| config.part(platform));
+                platform.guarantee = part.filter(|p| p.receives).map_or("", |p| guarantee_name(p.guarantee));
+            }
+        }
     }
 
     /// The conflicts of all datasets, or of one, oldest first.

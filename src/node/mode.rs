@@ -35,7 +35,7 @@ pub async fn mode(log: &Opened, roster: &Roster, config: &config::Dataset, membe
     let writers: Vec<usize> =
         (0..members.len()).filter(|at| members.get(*at).is_some_and(|m| m.part.proposes)).collect();
     let only = match writers.as_slice() {
-        [only] => members.get(*only).filter(|member| member.is_log).map(|member| (*only, member)),
+        [only] => members.get(*only).filter(|m| m.is_log && sees_all(config, m)).map(|member| (*only, member)),
         _ => None,
     };
     let number = only.and_then(|(_, member)| roster.actor(&config.name, &member.name)).map(|actor| actor.platform());
@@ -46,6 +46,12 @@ pub async fn mode(log: &Opened, roster: &Roster, config: &config::Dataset, membe
         // Who is the only writer now need not settle himself: going on as before is right, too.
         (None | Some(Began::Separate), _) => Ok(Mode::Separate),
     }
+}
+
+/// A platform that sees a part leaves the rest as it was, which is a resolver's to fill in (read-11).
+fn sees_all(config: &config::Dataset, member: &Member) -> bool {
+    let is_source = *member.name == *config.source;
+    config.collections.iter().all(|collection| collection.excerpt(&member.name, is_source).is_whole())
 }
 
 fn changed(config: &config::Dataset, writer: Option<&str>) -> Error {

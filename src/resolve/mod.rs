@@ -3,6 +3,8 @@
 //! over what was decided, so that state = fold(D) by construction (resolve-12).
 
 pub mod group;
+#[cfg(test)]
+mod part_tests;
 pub mod policy;
 pub mod state;
 #[cfg(test)]
@@ -47,7 +49,7 @@ pub fn step(
         return fast_forward(state, offset, proposal, head.map(|h| &**h));
     }
     match head {
-        Some(head) if proposal.fp == head.fp && policy.joins_equal_content() => {
+        Some(head) if policy.joins_equal_content() && says_the_same(state, proposal, head)? => {
             Ok(join_equal(state, offset, proposal, head))
         }
         Some(head) => merge(state, offset, proposal, head, policy, ancestor),
@@ -55,14 +57,29 @@ pub fn step(
     }
 }
 
+/// Whether a proposal says what the head says: a part of a record is compared with that part (read-11).
+fn says_the_same(state: &PartState, proposal: &Proposal, head: &Canonical) -> Result<bool> {
+    if !proposal.is_part() {
+        return Ok(proposal.fp == head.fp);
+    }
+    let both = proposal.value.as_ref().zip(head.after.as_ref()).filter(|_| head.schema == proposal.schema);
+    let filled = both.and_then(|(part, row)| part.filled_from(row));
+    Ok(filled.is_some() && fingerprint(state, filled.as_ref(), proposal)? == head.fp)
+}
+
 /// The writer had the head in front of it.
 fn fast_forward(state: &PartState, offset: Offset, proposal: &Proposal, head: Option<&Canonical>) -> Result<Canonical> {
     let base = head.and_then(|h| Some((h.after.as_deref()?, h.schema)));
-    let (after, fp) = filled(state, proposal, base)?;
+    let (after, fp) = filled(state, proposal, base, proposal.is_part())?;
     let ts = head.map_or(proposal.ts, |h| proposal.ts.max(h.ts.tick()));
     let vv = head.map_or_else(Vv::new, |h| h.vv.clone()).join(&proposal.ctx).with(proposal.dot);
-    let (by, schema) = (proposal.dot.actor, proposal.schema);
-    let draft = Draft { after, fp, schema, ts, vv, by, cause: Cause::FastForward };
+    let won = (after, fp, proposal.schema);
+    // read-11: who is not shown a field that came later keeps to the version before, and does not take it away.
+    let (after, fp, schema) = match head {
+        Some(head) => grown(state, won, (head.after.as_deref(), head.schema))?,
+        None => won,
+    };
+    let draft = Draft { after, fp, schema, ts, vv, by: proposal.dot.actor, cause: Cause::FastForward };
     Ok(draft.version(state, offset, proposal, head))
 }
 
@@ -90,7 +107,11 @@ fn merge(
     fetched: &Ancestor,
 ) -> Result<Canonical> {
     let ancestor = ancestor_of(head, proposal, fetched);
-    let (value, fp) = filled(state, proposal, ancestor.as_ref().and_then(|a| Some((a.value.as_deref()?, a.schema))))?;
+    let changed = ancestor.as_ref().and_then(|a| Some((a.value.as_deref()?, a.schema)));
+    // read-11: a record that was new to a writer who sees a part of it.
+    let is_new = changed.is_none() && proposal.is_part() && (ancestor.is_some() || wants(state, proposal).is_none());
+    let base = if is_new { head.after.as_deref().map(|row| (row, head.schema)) } else { changed };
+    let (value, fp) = filled(state, proposal, base, is_new)?;
     let ours = side_of_head(head);
     let theirs = Side { value, fp, ..side_of_proposal(proposal) };
     let (merged, rule) = decide(state, proposal, ancestor.as_ref(), &ours, &theirs, policy);
@@ -99,14 +120,17 @@ fn merge(
     // value-4: a merge takes `by` and `ts` of the winner, and the schema its value is of (read-10).
     let (after, fp, schema, by, ts, loser) = match merged {
         Merged::Head => (ours.value.clone(), ours.fp, head.schema, head.by, head.ts, Loser::Proposal),
-        Merged::Proposal => (theirs.value.clone(), theirs.fp, theirs.schema, theirs.by, theirs.ts, Loser::Head),
+        Merged::Proposal => {
+            let (value, fp) = won(state, proposal, head, &theirs)?;
+            (value, fp, theirs.schema, theirs.by, theirs.ts, Loser::Head)
+        }
         Merged::Both(value) => {
             let fp = fingerprint(state, value.as_deref(), proposal)?;
             (value, fp, theirs.schema, theirs.by, ours.ts.max(theirs.ts), Loser::Neither)
         }
     };
     let other = if loser == Loser::Proposal { &theirs } else { &ours };
-    let (after, fp, schema) = grown(state, (after, fp, schema), other)?;
+    let (after, fp, schema) = grown(state, (after, fp, schema), (other.value.as_deref(), other.schema))?;
     let conflict = Conflict {
         ancestor,
         head: ours,
@@ -121,6 +145,19 @@ fn merge(
     version.rctr = rdot.ctr;
     version.conflict = guard!("conflict-log", true).then(|| Box::new(conflict));
     Ok(version)
+}
+
+/// The value of a proposal that won. What its platform does not see it did not write: that stays as the
+/// head has it (read-11).
+fn won(state: &PartState, proposal: &Proposal, head: &Canonical, theirs: &Side) -> Result<(Option<Arc<Row>>, Fp)> {
+    let seen = proposal.value.as_ref().filter(|_| guard!("read-11", proposal.is_part()));
+    let whole = match seen.zip(head.after.as_deref()) {
+        Some((part, row)) => filled_from(state, part, proposal.schema, (row, head.schema))?,
+        None => None,
+    };
+    let Some(whole) = whole else { return Ok((theirs.value.clone(), theirs.fp)) };
+    let fp = fingerprint(state, Some(&whole), proposal)?;
+    Ok((Some(Arc::new(whole)), fp))
 }
 
 /// Who wins: `bootstrap` for a copy that meets other content (who-4), the policy for everything else.
@@ -245,18 +282,20 @@ fn side_of_proposal(proposal: &Proposal) -> Side {
     }
 }
 
-/// The proposal's value with its unchanged fields taken from `base` (value-2), and its fingerprint.
-fn filled(state: &PartState, proposal: &Proposal, base: Option<(&Row, SchemaId)>) -> Result<(Option<Arc<Row>>, Fp)> {
+/// The proposal's value with its unchanged fields taken from `base` (value-2), and its fingerprint. Where
+/// there is none and the writer does not see those fields (`unseen`), the record begins without them.
+fn filled(
+    state: &PartState,
+    proposal: &Proposal,
+    base: Option<(&Row, SchemaId)>,
+    unseen: bool,
+) -> Result<(Option<Arc<Row>>, Fp)> {
     let Some(partial) = proposal.value.as_ref().filter(|v| v.is_partial()) else {
         return Ok((proposal.value.clone(), proposal.fp));
     };
     let full = match base {
-        Some((base, schema)) if schema != proposal.schema => {
-            // read-10: a field that the base's schema did not have yet was null there.
-            let lens = Lens::new(known(state, schema)?, known(state, proposal.schema)?);
-            partial.filled_from(&lens.lift(base, &Value::Null))
-        }
-        Some((base, _)) => partial.filled_from(base),
+        Some(base) => filled_from(state, partial, proposal.schema, base)?,
+        None if unseen => Some(partial.completed_from(None)),
         None => None,
     };
     let full = full.map(Arc::new).ok_or_else(|| {
@@ -267,30 +306,39 @@ fn filled(state: &PartState, proposal: &Proposal, base: Option<(&Row, SchemaId)>
     Ok((Some(full), fp))
 }
 
+/// A row with its unchanged fields from a base of the same or another version of the schema.
+fn filled_from(state: &PartState, partial: &Row, of: SchemaId, base: (&Row, SchemaId)) -> Result<Option<Row>> {
+    let (base, schema) = base;
+    if schema == of {
+        return Ok(partial.filled_from(base));
+    }
+    // read-10: a field that the base's schema did not have yet was null there.
+    let lens = Lens::new(known(state, schema)?, known(state, of)?);
+    Ok(partial.filled_from(&lens.lift(base, &Value::Null)))
+}
+
 fn fingerprint(state: &PartState, value: Option<&Row>, proposal: &Proposal) -> Result<Fp> {
     let Some(row) = value else { return Ok(Fp::ABSENT) };
     Ok(Fp::of_row(known(state, proposal.schema)?, row))
 }
 
-/// A winner of an earlier version of the schema says nothing of fields that came later: those stay as the
-/// other side has them, or platforms that have them would differ for ever (read-10).
+/// What is written under an earlier version of the schema says nothing of fields that came later: those stay
+/// as the other side has them, or platforms that have them would differ for ever (read-10).
 fn grown(
     state: &PartState,
     won: (Option<Arc<Row>>, Fp, SchemaId),
-    other: &Side,
+    (theirs, schema): (Option<&Row>, SchemaId),
 ) -> Result<(Option<Arc<Row>>, Fp, SchemaId)> {
     let age = |id: SchemaId| state.schemas.iter().position(|s| s.id == id);
-    let (Some(row), Some(theirs)) = (&won.0, &other.value) else { return Ok(won) };
-    if won.2 == other.schema || age(other.schema) < age(won.2) {
-        return Ok(won);
-    }
-    let to = known(state, other.schema)?;
+    let is_later = age(won.2).zip(age(schema)).is_some_and(|(won, other)| won < other);
+    let (Some(row), Some(theirs), true) = (&won.0, theirs, is_later) else { return Ok(won) };
+    let to = known(state, schema)?;
     let lens = Lens::new(known(state, won.2)?, to);
     let value =
         |i: usize| lens.place(i).map_or_else(|| theirs.get(i), |at| row.get(at)).unwrap_or(&Value::Null).clone();
     let row = Row((0..to.fields.len()).map(value).collect());
     let fp = Fp::of_row(to, &row);
-    Ok((Some(Arc::new(row)), fp, other.schema))
+    Ok((Some(Arc::new(row)), fp, schema))
 }
 
 /// read-10: announced in this partition before its first user.

@@ -15,6 +15,11 @@ pub trait Lineages: Send + Sync {
     /// The versions of a collection's schema in order, the newest last; at least one.
     async fn steps(&self, collection: u16) -> Result<Vec<Step>>;
 
+    /// A table's form without the columns that are left out of the dataset (read-11): they never become fields.
+    fn listed(&self, _collection: u16, form: &Schema) -> Result<Schema> {
+        Ok(form.clone())
+    }
+
     /// Adds a version behind `newest`, and returns them all. Adds nothing if `newest` is not the newest
     /// any more: decide again on what is returned. Fails if the dataset's schema may not change.
     async fn add(

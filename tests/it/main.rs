@@ -16,6 +16,7 @@ mod lost;
 mod memory;
 mod node;
 mod process;
+mod projection;
 mod reference;
 mod refused;
 mod verbs;

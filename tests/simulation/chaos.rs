@@ -3,6 +3,7 @@
 
 mod steps;
 
+use super::exclusive_store::ExclusiveStore;
 use super::executor::{Rng, SimClock, TaskId, Time, World, now};
 use super::hint_store::{HintStore, Variant};
 use super::lineages::SimLineages;
@@ -23,6 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub(crate) enum Kind {
     Log,
     Hint(Variant),
+    /// A destination nobody else writes.
+    Exclusive,
 }
 
 /// What is simulated, and how roughly.
@@ -81,6 +84,7 @@ pub(crate) struct Report {
 enum Site {
     Log(LogStore),
     Hint(HintStore),
+    Exclusive(ExclusiveStore),
 }
 
 impl Site {
@@ -88,6 +92,7 @@ impl Site {
         match self {
             Site::Log(store) => store.tags(key),
             Site::Hint(store) => store.tags(key),
+            Site::Exclusive(store) => store.tags(key),
         }
     }
 }
@@ -187,6 +192,7 @@ impl<'a> Simulation<'a> {
                     store.judge_release(Box::new(move |through| is_checkpointed(&log, &ledger, through)));
                     Site::Log(store)
                 }
+                Kind::Exclusive => Site::Exclusive(ExclusiveStore::new(index, topics, shared, rng)),
                 Kind::Hint(variant) => Site::Hint(HintStore::new(index, variant, set, topics, shared, clock, rng)),
             });
         }
@@ -219,6 +225,11 @@ impl<'a> Simulation<'a> {
         simulation
     }
 
+    /// The platforms that applications write: exclusive ones stand behind them.
+    fn writable(&self) -> usize {
+        self.sites.iter().filter(|site| !matches!(site, Site::Exclusive(_))).count()
+    }
+
     fn skew(&mut self) -> i64 {
         let span = self.config.skew_ms;
         if span == 0 { 0 } else { self.rng.below(2 * span as usize + 1) as i64 - span }
@@ -234,6 +245,7 @@ impl<'a> Simulation<'a> {
             let access = match site {
                 Site::Log(store) => Access::Log(Arc::new(store.clone())),
                 Site::Hint(store) => Access::Hint(store.handle()),
+                Site::Exclusive(store) => Access::Exclusive(Arc::new(store.clone())),
             };
             Platform { no, name: platform_name(index).into(), actor: ActorId::new(no, 1), access }
         };
@@ -342,6 +354,7 @@ impl<'a> Simulation<'a> {
             match site {
                 Site::Log(store) => store.app_release(),
                 Site::Hint(store) => store.hint_all(&keys),
+                Site::Exclusive(_) => {}
             }
         }
     }
@@ -379,7 +392,7 @@ impl<'a> Simulation<'a> {
         keys.sort_unstable();
         keys.dedup();
         for index in keys {
-            let platform = self.rng.below(self.sites.len());
+            let platform = self.rng.below(self.writable());
             self.app_write_at(platform, index);
             self.settle("after an edit no log shows");
         }

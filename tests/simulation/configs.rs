@@ -5,6 +5,7 @@ use super::hint_store::Variant;
 use super::workload::Policy;
 
 const LOG: Kind = Kind::Log;
+const EXCLUSIVE: Kind = Kind::Exclusive;
 const UNIQUE: Kind = Kind::Hint(Variant::Unique);
 const CONTENT: Kind = Kind::Hint(Variant::Content { versions: true });
 const S3: Kind = Kind::Hint(Variant::Content { versions: false });
@@ -93,6 +94,14 @@ pub(crate) const CONFIGS: &[Config] = &[
     },
     Config { name: "2 log, unique", platforms: &[LOG, LOG, UNIQUE], ..BASE },
     Config { name: "2 log, unique, register", platforms: &[LOG, LOG, UNIQUE], policy: Policy::Register, ..BASE },
+    Config { name: "2 log, exclusive", platforms: &[LOG, LOG, EXCLUSIVE], ..BASE },
+    Config {
+        name: "2 log, exclusive, 2 partitions",
+        platforms: &[LOG, LOG, EXCLUSIVE],
+        partitions: 2,
+        keys: 4,
+        ..BASE
+    },
     Config { name: "log, content", platforms: &[LOG, CONTENT], ..BASE },
     Config { name: "log, content without versions", platforms: &[LOG, S3], ..BASE },
     Config { name: "log, files, unique", platforms: &[LOG, FILES, UNIQUE], ..BASE },

@@ -8,6 +8,7 @@ use super::runner::{Expect, Mutant, Mutation};
 use super::workload::{Policy, schema, set_merge};
 use bytes::Bytes;
 use driftless::agent::{Agent, Part, Timing};
+use driftless::apply::exclusive::ExclusiveSink;
 use driftless::apply::{ReaderTopics, Sink};
 use driftless::capture::truncate::Limit;
 use driftless::capture::{Capture, Lane};
@@ -71,6 +72,22 @@ async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<Infallible> {
             let member = env.log.join(&group, &[env.topics.dataset(0).topic]).await?;
             flow::apply(&sink, &**access, &*member, LIMIT).await
         }
+        RoleId::Exclusive(platform, partition) => {
+            let this = &env.platforms[platform];
+            let Access::Exclusive(access) = &this.access else { panic!("an exclusive destination was expected") };
+            let dataset = env.topics.dataset(partition);
+            let member = env.log.join(&format!("exclusive.{platform}"), std::slice::from_ref(&dataset.topic)).await?;
+            let sink = ExclusiveSink {
+                log: log(env),
+                clock: env.clock.clone(),
+                collection: 0,
+                schema: schema().clone(),
+                lineages: env.lineages.clone(),
+                dataset,
+                progress: Arc::default(),
+            };
+            flow::exclusive(&sink, access.writer(0, partition).await?, &*member, LIMIT).await
+        }
         RoleId::Agent(platform, partition) => {
             let agent = agent(env, platform, partition, start);
             announce(&*agent.log, &agent.changes, &[schema().clone()]).await?;
@@ -101,6 +118,7 @@ fn capture(env: &Env, platform: usize) -> Capture {
         lanes: (0..env.topics.partitions).map(lane).collect(),
         lane_of: Arc::new(move |_, key: &Key| topics.of(key) as usize),
         schemas: vec![schema().clone()],
+        parts: Vec::new(),
         // Several inputs of a truncate in a partition, and groups of several versions.
         truncate: Limit { keys_max: usize::MAX, group_max: 3 },
         lineages: env.lineages.clone(),
@@ -302,6 +320,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // read-2: what rows contain must be in the log behind the first position
     mutant("as-of-the-mark", Expect::Caught, &["3 log, truncates", "3 log, truncates, 2 partitions"]),
     mutant("reader-first", Expect::Caught, &[]),
+    // who-3
+    mutant("exclusive-mark", Expect::Caught, EXCLUSIVE),
+    mutant("exclusive-moved", Expect::Caught, EXCLUSIVE),
+    mutant("exclusive-log", Expect::Clean("no schedule loses the log; tests/it/projection.rs does"), EXCLUSIVE),
+    // read-11
+    mutant("read-11", Expect::Clean(WHOLE), &["2 log, exclusive"]),
+    mutant("read-11-hidden", Expect::Clean(WHOLE), &["2 log, exclusive"]),
+    mutant("read-11-delete", Expect::Clean(WHOLE), &["2 log, exclusive"]),
     mutant(
         "copies-first",
         Expect::Clean("it needs a crash between the first two appends after a takeover: one schedule in thousands"),
@@ -330,6 +356,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("read-6", Expect::Caught, FUSED),
 ];
 
+/// Where destinations nobody else writes are simulated.
+#[cfg(feature = "mutants")]
+const EXCLUSIVE: &[&str] = &["2 log, exclusive", "2 log, exclusive, 2 partitions"];
+#[cfg(feature = "mutants")]
+const WHOLE: &str =
+    "the platforms of the simulation see whole records; src/resolve/part_tests.rs and tests/it/projection.rs miss it";
 /// Where one platform writes and its reader settles.
 #[cfg(feature = "mutants")]
 const FUSED: &[&str] = super::configs::FUSED;

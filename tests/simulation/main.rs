@@ -9,6 +9,7 @@ mod chaos;
 mod configs;
 mod deployed;
 mod evolving;
+mod exclusive_store;
 mod executor;
 mod hint_store;
 mod lineages;

@@ -469,5 +469,5 @@ pub(crate) fn is_checkpointed(log: &SimLog, at: &Partition, through: Position) -
 
 /// Whether a role takes part in a replay from the start of D.
 pub(crate) fn replays(role: RoleId) -> bool {
-    matches!(role, RoleId::Sink(..) | RoleId::Agent(..))
+    matches!(role, RoleId::Sink(..) | RoleId::Exclusive(..) | RoleId::Agent(..))
 }

@@ -3,7 +3,7 @@
 
 use super::executor::Task;
 use super::workload::Policy;
-use driftless::connectors::contract::{LogPlatform, Store};
+use driftless::connectors::contract::{Exclusive, LogPlatform, Store};
 use driftless::event::{ActorId, PlatformNo, Record};
 use driftless::runtime::clock::Clock;
 use driftless::topic::lineages::Lineages;
@@ -19,6 +19,8 @@ pub(crate) enum RoleId {
     Reader(usize),
     /// Writes one partition to a LOG platform.
     Sink(usize, u32),
+    /// Writes one partition to a destination nobody else writes (who-3).
+    Exclusive(usize, u32),
     /// Owns one partition of a HINT platform.
     Agent(usize, u32),
     /// Resolves one partition.
@@ -40,6 +42,7 @@ pub(crate) enum Start {
 pub(crate) enum Access {
     Log(Arc<dyn LogPlatform>),
     Hint(Arc<dyn Store>),
+    Exclusive(Arc<dyn Exclusive>),
 }
 
 #[derive(Clone)]
@@ -84,6 +87,7 @@ pub(crate) trait Product: Sync {
                     let applied = partitions.clone().filter(|_| !env.fused || index > 0);
                     roles.extend(applied.map(|p| RoleId::Sink(index, p)));
                 }
+                Access::Exclusive(_) => roles.extend(partitions.clone().map(|p| RoleId::Exclusive(index, p))),
                 Access::Hint(_) => roles.extend(partitions.clone().map(|p| RoleId::Agent(index, p))),
             }
         }

@@ -59,7 +59,7 @@ impl Product for Toy {
                 RoleId::Reader(at) => read(env, at, flaw).await,
                 RoleId::Resolver(partition) => resolve(env, partition, flaw).await,
                 RoleId::Sink(at, partition) => sink(env, at, partition, flaw).await,
-                RoleId::Agent(..) => std::future::pending().await,
+                RoleId::Agent(..) | RoleId::Exclusive(..) => std::future::pending().await,
             };
         })
     }

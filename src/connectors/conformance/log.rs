@@ -384,3 +384,17 @@ pub(super) async fn a_dropped_lock_changes_nothing<S: Subject>(subject: S) {
     let seen: Vec<_> = read_on(&*platform, from).await.iter().map(|l| row(l).map(|r| r.1)).collect();
     assert_eq!(seen, [Some(Some(edit.row()))]);
 }
+
+/// read-11: a version without content that is no deletion is outside the platform's filter.
+pub(super) async fn a_row_that_is_not_seen_goes_and_its_ledger_row_says_so<S: Subject>(subject: S) {
+    let bench = Bench::new(subject).await;
+    let mut rows = writer(&*bench.log().await).await;
+    let shown = plan(&*rows, bench.version(1, &item(1)), Act::Write);
+    assert_eq!(apply(&mut *rows, &[shown]).await, [Written::Done]);
+    let hidden = |seq, id| Canonical { after: None, ..bench.version(seq, &item(id)) };
+    let planned = [plan(&*rows, hidden(2, 1), Act::Write), plan(&*rows, hidden(3, 2), Act::Adopt)];
+    assert_eq!(apply(&mut *rows, &planned).await, vec![Written::Done; 2]);
+    assert_eq!((bench.subject.find(1).await, bench.subject.find(2).await), (None, None));
+    let known = ledger(&mut *rows, &keys(&planned)).await;
+    assert!(known.iter().flatten().filter(|entry| entry.is_hidden() && !entry.tomb).count() == 2, "{known:?}");
+}

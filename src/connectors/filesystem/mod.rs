@@ -16,6 +16,6 @@ use super::contract::{Abilities, Capture, Descriptor, Guarantee};
 /// The connector's entry in the list.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: "filesystem",
-    abilities: Abilities { capture: Some(Capture::Hint), apply: true, guarantee: Guarantee::Exact },
+    abilities: Abilities { capture: Some(Capture::Hint), apply: true, guarantee: Guarantee::Exact, exclusive: false },
     open: client::open,
 };

@@ -18,6 +18,6 @@ pub(super) mod tests;
 /// This connector's entry in the list.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: "postgres",
-    abilities: Abilities { capture: Some(Capture::Log), apply: true, guarantee: Guarantee::Exact },
+    abilities: Abilities { capture: Some(Capture::Log), apply: true, guarantee: Guarantee::Exact, exclusive: true },
     open: client::platform::open,
 };

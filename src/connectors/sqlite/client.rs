@@ -6,13 +6,14 @@ use super::failure::{failed, failing};
 use super::position::{self, Epochs};
 use super::reader::FileReader;
 use super::rows::FileRows;
+use super::rows::exclusive::{self, Destination};
 use super::snapshot::FileSnapshot;
 use super::wire::install::{self, Installed};
 use super::wire::ledger;
 use super::wire::table::Table;
 use super::wire::views;
 use crate::connectors::contract::{
-    CollectionNo, Connector, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
+    CollectionNo, Connector, Exclusive, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };
 use crate::event::{Key, Position, Schema, Seq};
 use crate::runtime::error::{Code, Error, Result};
@@ -149,9 +150,20 @@ impl Connector for Sqlite {
         Ok(Opened::Log(Box::new(FilePlatform(Arc::new(dataset)))))
     }
 
+    async fn exclusive(&self, scope: &Scope) -> Result<Arc<dyn Exclusive>> {
+        let wanted = scope.clone();
+        let tables = self.0.once(move |conn| admit_all(conn, &wanted)).await?;
+        let dataset = Dataset { client: self.0.clone(), name: scope.dataset.clone(), tables };
+        Ok(Arc::new(Destination(Arc::new(dataset))))
+    }
+
     async fn remove(&self, scope: &Scope) -> Result<Vec<Finding>> {
         let dataset = scope.dataset.clone();
-        self.0.once(move |conn| immediate(conn, |tx| install::remove(tx, &dataset))).await?;
+        let remove = move |tx: &Connection| {
+            exclusive::remove(tx, &dataset)?;
+            install::remove(tx, &dataset)
+        };
+        self.0.once(move |conn| immediate(conn, remove)).await?;
         Ok(Vec::new())
     }
 }
@@ -183,6 +195,29 @@ fn install_all(conn: &mut Connection, scope: &Scope) -> Result<Vec<Placed>> {
             Ok(Placed { no, installed, table, wanted })
         };
         (0..).zip(&scope.collections).map(place).collect()
+    })
+}
+
+/// Makes the marks for a whole dataset that nobody else writes here, all or nothing.
+fn admit_all(conn: &mut Connection, scope: &Scope) -> Result<Vec<Placed>> {
+    immediate(conn, |tx| {
+        let place = |(no, place): (CollectionNo, &Place)| {
+            let table = found(tx, place)?;
+            // The marks are kept under the name that the records' schema has.
+            exclusive::admit(tx, &scope.dataset, &table.schema.name, &table.name, place.partitions)?;
+            let wanted = table.schema.clone();
+            Ok(Placed { no, installed: Installed { collection: 0, layout: 0 }, table, wanted })
+        };
+        (0..).zip(&scope.collections).map(place).collect()
+    })
+}
+
+/// The table of a place.
+fn found(conn: &Connection, place: &Place) -> Result<Table> {
+    let name = table_of(&place.name, &place.on)?;
+    Table::load(conn, &name, &place.name, place.schema.clone())?.ok_or_else(|| {
+        let text = format!("there is no table {name}; create it, or name another with on: {{ table: … }}");
+        Error::new(Code::TableMissing, text).at("collection", &place.name)
     })
 }
 

@@ -20,6 +20,6 @@ use super::contract::{Abilities, Capture, Descriptor, Guarantee};
 /// SQLite's entry in the list of connectors.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: "sqlite",
-    abilities: Abilities { capture: Some(Capture::Log), apply: true, guarantee: Guarantee::Exact },
+    abilities: Abilities { capture: Some(Capture::Log), apply: true, guarantee: Guarantee::Exact, exclusive: true },
     open: client::open,
 };

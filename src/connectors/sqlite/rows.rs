@@ -1,6 +1,8 @@
 //! Reads, locks and writes rows with their ledger rows. SQLite has one write lock for the file, so
 //! `lock` takes that: nothing can change between what was seen and what is written.
 
+pub(super) mod exclusive;
+
 use super::client::{Dataset, Placed, Shared, blocking, immediate};
 use super::failure::{failed, failing, refuses_row};
 use super::position::{self, Epochs};

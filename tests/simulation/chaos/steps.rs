@@ -185,7 +185,7 @@ impl Simulation<'_> {
 
     /// How many platforms applications write, the first ones.
     fn writers(&self) -> usize {
-        if self.config.fused { 1 } else { self.sites.len() }
+        if self.config.fused { 1 } else { self.writable() }
     }
 
     /// Empties a platform's table, between two other writes of the same transaction.
@@ -254,6 +254,7 @@ impl Simulation<'_> {
                 }
             }
             Site::Hint(store) => store.app_write(&key, row(&key, left)),
+            Site::Exclusive(_) => unreachable!("nobody else writes there"),
         }
         true
     }

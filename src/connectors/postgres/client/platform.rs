@@ -6,6 +6,7 @@ use super::super::position::{read_lsn, write_lsn};
 use super::super::reader::changes::{Collection, Tables, Translator, no_identity};
 use super::super::reader::{LogReader, Watch};
 use super::super::rows::Sink;
+use super::super::rows::exclusive::Destination;
 use super::super::rows::ledger;
 use super::super::snapshot::TableSnapshot;
 use super::super::wire::connection::Connection;
@@ -15,7 +16,7 @@ use super::check;
 use super::setup::{Setup, Slot, identify};
 use super::{Session, quoted};
 use crate::connectors::contract::{
-    CollectionNo, Connector, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
+    CollectionNo, Connector, Exclusive, Finding, LogPlatform, Opened, Place, Reader, Rows, Scope, Snapshot,
 };
 use crate::event::{Key, Position, Schema, Seq};
 use crate::runtime::error::{Code, Error, Result};
@@ -60,6 +61,15 @@ impl Tables {
     }
 }
 
+async fn supported(session: &Session, config: &Checked) -> Result<()> {
+    let version: i64 = session.text("SHOW server_version_num").await?.parse().unwrap_or(0);
+    if version < 140_000 {
+        let text = "the server is older than Postgres 14, whose log lacks what is needed; upgrade it";
+        return Err(Error::new(Code::ConfigUnsupported, text).at("server", &config.host));
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Connector for Postgres {
     async fn check(&self, scope: Option<&Scope>) -> Result<Vec<Finding>> {
@@ -93,11 +103,7 @@ impl Connector for Postgres {
 
     async fn open(&self, scope: &Scope) -> Result<Opened> {
         let session = Session::open(&self.config).await?;
-        let version: i64 = session.text("SHOW server_version_num").await?.parse().unwrap_or(0);
-        if version < 140_000 {
-            let text = "the server is older than Postgres 14, whose log lacks what is needed; upgrade it";
-            return Err(Error::new(Code::ConfigUnsupported, text).at("server", &self.config.host));
-        }
+        supported(&session, &self.config).await?;
         let tables = Tables::read(&session, scope, &self.config).await?;
         ledger::prepare(&session, &self.config.ledger_schema).await?;
         Ok(Opened::Log(Box::new(PostgresLog {
@@ -106,6 +112,13 @@ impl Connector for Postgres {
             scope: scope.clone(),
             tables: Arc::new(tables),
         })))
+    }
+
+    async fn exclusive(&self, scope: &Scope) -> Result<Arc<dyn Exclusive>> {
+        let mut session = Session::open(&self.config).await?;
+        supported(&session, &self.config).await?;
+        let tables = Tables::read(&session, scope, &self.config).await?;
+        Ok(Arc::new(Destination::open(&mut session, self.config.clone(), tables).await?))
     }
 
     async fn remove(&self, scope: &Scope) -> Result<Vec<Finding>> {

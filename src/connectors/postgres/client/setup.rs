@@ -271,10 +271,21 @@ impl Setup<'_> {
                    DELETE FROM {s}.parked WHERE collection IN ({names}); DELETE FROM {s}.source WHERE dataset = {d};
                    IF to_regclass({p}) IS NOT NULL THEN DELETE FROM {s}.published WHERE dataset = {d}; END IF;
                    IF NOT EXISTS (SELECT FROM {s}.ledger) AND NOT EXISTS (SELECT FROM {s}.source) THEN
-                     DROP TABLE IF EXISTS {s}.published; DROP TABLE {s}.ledger, {s}.observed, {s}.parked, {s}.source; DROP SCHEMA {s}; END IF; END IF; END $$",
+                     DROP TABLE IF EXISTS {s}.published; DROP TABLE {s}.ledger, {s}.observed, {s}.parked, {s}.source; END IF; END IF; END $$",
                 l = literal(&format!("{s}.ledger")),
                 p = literal(&format!("{s}.published")),
                 d = literal(self.dataset),
+            ),
+            // The marks of an exclusive destination, then the schema, if nothing is left in it.
+            format!(
+                "DO $$ BEGIN IF to_regclass({a}) IS NOT NULL THEN
+                   DELETE FROM {s}.applied WHERE collection IN ({names});
+                   IF NOT EXISTS (SELECT FROM {s}.applied) THEN DROP TABLE {s}.applied; END IF; END IF;
+                 IF to_regnamespace({n}) IS NOT NULL
+                   AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace({n})) THEN
+                   DROP SCHEMA {s}; END IF; END $$",
+                a = literal(&format!("{s}.applied")),
+                n = literal(&s),
             ),
         ];
         let mut findings = Vec::new();

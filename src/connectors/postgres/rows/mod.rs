@@ -1,6 +1,7 @@
 //! Locks rows and reads what stands there (sink-1, sink-2). What is done with them is decided
 //! elsewhere and carried out in `write`.
 
+pub(crate) mod exclusive;
 pub(crate) mod ledger;
 pub(crate) mod norm;
 pub(crate) mod sql;

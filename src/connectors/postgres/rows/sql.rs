@@ -112,6 +112,46 @@ impl Texts {
     }
 }
 
+/// The statements of an exclusive destination.
+pub(crate) struct Blind {
+    /// Inserts or replaces rows; the parameters are the fields.
+    pub put: String,
+    /// Deletes rows, if they are there; the parameters are the keys' columns.
+    pub delete: String,
+}
+
+/// For a table that nobody else writes.
+#[must_use]
+pub(crate) fn upsert(table: &Table) -> Blind {
+    let t = table.quoted();
+    let columns: Vec<String> = table.field_columns().map(|c| quoted(&c.name)).collect();
+    let values: Vec<String> = table.field_columns().enumerate().map(|(i, c)| cast(i, c)).collect();
+    let key: Vec<String> = table.key_columns().map(|c| quoted(&c.name)).collect();
+    let set = columns.iter().zip(table.field_columns()).filter(|(name, c)| !c.always && !key.contains(name));
+    let mut set: Vec<String> = set.map(|(name, _)| format!("{name} = excluded.{name}")).collect();
+    if set.is_empty() {
+        // A row that is all key is written by being there, and counted as the others are.
+        set.extend(key.first().map(|name| format!("{name} = excluded.{name}")));
+    }
+    Blind {
+        put: format!(
+            "INSERT INTO {t} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS k({}) ON CONFLICT ({}) DO UPDATE SET {}",
+            columns.join(", "),
+            values.join(", "),
+            unnest(table.field_columns(), 1),
+            names(columns.len()),
+            key.join(", "),
+            set.join(", ")
+        ),
+        delete: format!(
+            "DELETE FROM {t} t USING {} AS k({}) WHERE {}",
+            unnest(table.key_columns(), 1),
+            names(key.len()),
+            same(table)
+        ),
+    }
+}
+
 /// A locked row is where it was when it was locked: its place finds it again. (A join by key would
 /// be turned around by the planner as long as it takes the table for small.)
 const PLACED: &str = "t.ctid = k.place::tid AND t.tableoid = k.part";

@@ -63,7 +63,7 @@ struct Work<'p> {
 impl<'p> Work<'p> {
     fn add(&mut self, planned: &'p Planned, present: bool) {
         self.ledger.push(planned);
-        match (planned.act, present, planned.version.tomb) {
+        match (planned.act, present, planned.version.after.is_none()) {
             (Act::Adopt, ..) | (_, false, true) => {}
             (_, true, true) => self.delete.push(planned),
             (_, true, false) => self.update.push(planned),

@@ -6,9 +6,9 @@ use super::super::position;
 use super::super::values::Native;
 use super::install::{NOW_MS, op};
 use super::ledger;
-use super::table::{listed, quoted};
+use super::table::{Column, listed, quoted};
 use crate::connectors::contract::Planned;
-use crate::event::{Fp, Key, LedgerEntry};
+use crate::event::{Fp, Key, LedgerEntry, Row};
 use crate::runtime::error::Result;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
@@ -82,6 +82,34 @@ pub(crate) fn write_row(
         table.columns.iter().zip(natives).filter(|(c, _)| !c.key).map(|(_, n)| n).collect();
     params.extend(keys);
     Ok(execute(&format!("UPDATE {name} SET {} WHERE {}", set.join(", "), by_key(placed)), params))
+}
+
+/// Deletes a row, if it is there.
+pub(crate) fn delete_row(conn: &Connection, placed: &Placed, key: &Key) -> Result<rusqlite::Result<usize>> {
+    let values = placed.table.key_values(key)?;
+    let keys = placed.table.key_natives(&values)?;
+    let sql = format!("DELETE FROM {} WHERE {}", quoted(&placed.table.name), by_key(placed));
+    Ok(conn.prepare_cached(&sql).and_then(|mut s| s.execute(params_from_iter(keys))))
+}
+
+/// Inserts or replaces a row, whatever stands there.
+pub(crate) fn put_row(conn: &Connection, placed: &Placed, row: &Row) -> Result<rusqlite::Result<usize>> {
+    let table = &placed.table;
+    let natives = table.natives(row)?;
+    let marks = vec!["?"; natives.len()].join(", ");
+    let keys = listed(table.keys(), "");
+    let mut set: Vec<&Column> = table.columns.iter().filter(|c| !c.key).collect();
+    if set.is_empty() {
+        set.extend(table.keys().take(1));
+    }
+    let set: Vec<String> = set.iter().map(|c| format!("{0} = excluded.{0}", quoted(&c.name))).collect();
+    let sql = format!(
+        "INSERT INTO {}({}) VALUES({marks}) ON CONFLICT({keys}) DO UPDATE SET {}",
+        quoted(&table.name),
+        table.list(""),
+        set.join(", ")
+    );
+    Ok(conn.prepare_cached(&sql).and_then(|mut s| s.execute(params_from_iter(natives))))
 }
 
 /// Moves the ledger to a version; a trigger puts that into the log (read-1).
