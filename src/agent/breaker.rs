@@ -65,7 +65,9 @@ mod tests {
     fn more_than_a_twentieth_gone_within_a_minute_stops_the_platform() {
         let mut breaker = Breaker::default();
         assert!(breaker.admit(10, 20, 0).is_ok(), "a few deletes are always believed");
-        assert!(breaker.admit(1, 20, 1).is_err());
+        let error = breaker.admit(1, 20, 1).unwrap_err();
+        assert_eq!((error.code, error.remedy()), (Code::MassDelete, crate::runtime::error::Remedy::Halt));
+        assert!(error.to_string().contains("`driftless deletes confirm`"), "{error}");
         assert!(breaker.admit(1, 20, WINDOW_MS + 2).is_ok(), "the window slides");
         assert!(Breaker::default().admit(50, 1000, 0).is_ok());
         assert!(Breaker::default().admit(51, 1000, 0).is_err());

@@ -118,7 +118,7 @@ impl Owned<'_> {
             }
             Step::Blocked(why) => {
                 let odd = matches!(seen.content, Content::Undecodable(_));
-                let code = if odd { Code::FileUndecodable } else { Code::ValueRefused };
+                let code = code_of(&why, if odd { Code::FileUndecodable } else { Code::ValueRefused });
                 self.park(key, code.as_str(), why, odd);
             }
             Step::Promote(entry) => {
@@ -249,7 +249,7 @@ impl Owned<'_> {
                 Outcome::Refused(why) => {
                     self.definite.insert(intent.iid);
                     if self.pending.contains(&key) {
-                        self.park(key, Code::ValueRefused.as_str(), why, false);
+                        self.park(key, code_of(&why, Code::ValueRefused).as_str(), why, false);
                     }
                 }
             }
@@ -260,6 +260,12 @@ impl Owned<'_> {
         }
         Ok(again)
     }
+}
+
+/// The code a reason begins with, as an error's text does; else `otherwise`.
+fn code_of(why: &str, otherwise: Code) -> Code {
+    let named = why.split_once(": ").and_then(|(name, _)| Code::ALL.iter().find(|code| code.as_str() == name));
+    named.copied().unwrap_or(otherwise)
 }
 
 /// A single key that cannot be read is content that cannot be told: the others go on (agent-6).

@@ -260,6 +260,11 @@ impl View {
 fn remedy(code: &str, lasting: bool) -> &'static str {
     match code {
         "file_undecodable" => "put the file right or take it away; it is never overwritten",
+        "path_escapes" => "put a plain file in its place, inside the directory; no link is followed",
+        "key_too_long" => {
+            "this place has no name for so long a key: shorten it at its source, or change the path template"
+        }
+        "value_too_large" => "raise `file-bytes-max`, or make the record smaller; it is tried again by itself",
         "edited_here" => "take the edit back, or let this platform write (`access`, `direction`)",
         "constraint_violated" => "take away what stands in the row's way; it is tried again by itself",
         _ if lasting => "put the row right where it is; it is never overwritten",

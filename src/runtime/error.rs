@@ -92,6 +92,7 @@ codes! {
     SourceSettings "source_settings" Environment,
     TableWithoutKey "table_without_key" Config,
     TableMissing "table_missing" Config,
+    ClockSuspect "clock_suspect" Environment,
     SchemaUnsupported "schema_unsupported" Environment,
     ColumnMissing "column_missing" Record,
     TruncateHeld "truncate_held" Environment,

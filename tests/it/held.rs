@@ -108,6 +108,8 @@ fn many_files_that_disappear_at_once_are_deleted_only_after_a_person_has_confirm
     let (exit, report) = typed(&world, "status");
     let findings = report["datasets"]["notes"]["findings"].to_string();
     assert!(exit == 1 && findings.contains("driftless deletes confirm notes files"), "{findings}");
+    let troubles = report["datasets"]["notes"]["troubles"].to_string();
+    assert!(troubles.contains("mass_delete") && troubles.contains("docs/errors/mass_delete.md"), "{troubles}");
     assert_eq!(world.rows("a").len(), 200, "nothing was deleted elsewhere");
 
     // Not meant: they are brought back, and it goes on.

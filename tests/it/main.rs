@@ -18,6 +18,7 @@ mod node;
 mod process;
 mod projection;
 mod reference;
+mod refused;
 mod second;
 mod verbs;
 mod world;

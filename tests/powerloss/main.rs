@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "the test talks to its own child process")]
 
 mod layer;
+mod platforms;
 
 use bytes::Bytes;
 use driftless::runtime::clock::SystemClock;

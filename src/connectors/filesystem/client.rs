@@ -147,10 +147,11 @@ impl Platform {
         found.extend(refused(&probe).map(|e| finding(&e, true)));
         if probe.clock_off_ms > CLOCK_MAX_MS {
             let text = format!(
-                "the file system's clock is {} ms away from this machine's: times of edits are wrong by as much",
+                "the file system's clock is {} ms away from this machine's: times of edits are wrong by as much, those of the \
+                 future are taken as now; set both by NTP",
                 probe.clock_off_ms
             );
-            found.push(Finding { code: "clock_suspect", fatal: false, text });
+            found.push(Finding { code: Code::ClockSuspect.as_str(), fatal: false, text });
         }
         Ok(found)
     }

@@ -29,6 +29,12 @@ pub(super) fn failed(errno: Errno, doing: &str, path: &str) -> Error {
     Error::new(code, format!("cannot {doing}: {advice}")).at("path", path).caused_by(std::io::Error::from(errno))
 }
 
+/// Why a file is too large, with the code and the setting.
+pub(super) fn too_large(bytes_max: u64) -> String {
+    let code = Code::ValueTooLarge.as_str();
+    format!("{code}: it has more than {bytes_max} bytes; raise `file-bytes-max`, or make the record smaller")
+}
+
 /// The same for a call of the standard library.
 pub(super) fn failed_io(error: &std::io::Error, doing: &str, path: &str) -> Error {
     failed(error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error), doing, path)

@@ -5,6 +5,7 @@
 
 use super::client::present;
 use super::config::Config;
+use super::failure::too_large;
 use super::reader::{Walk, Watch};
 use super::values::Layout;
 use super::wire::files::{Dir, Found, Stamp, token};
@@ -341,7 +342,7 @@ impl Store for Directory {
             Err(e) => return Ok(Outcome::Refused(e.to_string())),
         };
         if content.as_ref().is_some_and(|c| c.len() as u64 > self.0.config.file_bytes_max) {
-            return Ok(Outcome::Refused("value_too_large: the file would be over file-bytes-max".into()));
+            return Ok(Outcome::Refused(too_large(self.0.config.file_bytes_max)));
         }
         let (iid, expect) = (intent.iid, intent.expect.clone());
         self.blocking(move |inner| inner.cas(at, &path, content.as_deref(), iid, expect.as_ref())).await

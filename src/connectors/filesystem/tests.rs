@@ -584,6 +584,32 @@ async fn what_is_no_record_is_told_with_the_reason() {
     assert_eq!(seen.content, Content::Row(Row(vec![Value::text("i"), Value::Null]).into()));
 }
 
+#[tokio::test]
+async fn what_is_too_large_or_has_too_long_a_name_is_refused_with_the_setting_and_nothing_is_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let connector = (DESCRIPTOR.open)(json!({"root": dir.path(), "file-bytes-max": 60}), "dir").unwrap();
+    let Opened::Hint(store) = connector.open(&scope()).await.unwrap() else { panic!() };
+    store.fence(0, 0, 1).await.unwrap();
+    let large = document(&"a".repeat(50), 1);
+    std::fs::write(dir.path().join("a.json"), &large).unwrap();
+    let seen = store.read(AT, &key("a"), None).await.unwrap();
+    let Content::Undecodable(why) = &seen.content else { panic!("{seen:?}") };
+    assert!(
+        why.starts_with("value_too_large: ") && why.contains("60 bytes") && why.contains("`file-bytes-max`"),
+        "{why}"
+    );
+    let id = "b".repeat(50);
+    for (key, row, code) in
+        [(key(&id), row(&id, 1), "value_too_large: "), (key(&"c".repeat(300)), row("c", 1), "key_too_long: ")]
+    {
+        let answer = store.cas(AT, &key, Some(&row), &intent(1, None)).await.unwrap();
+        assert!(matches!(&answer, Outcome::Refused(why) if why.starts_with(code)), "{answer:?}");
+    }
+    assert_eq!(std::fs::read_to_string(dir.path().join("a.json")).unwrap(), large);
+    let error = store.read(AT, &key(&"c".repeat(300)), None).await.unwrap_err();
+    assert_eq!((error.code, error.remedy()), (Code::KeyTooLong, crate::runtime::error::Remedy::Park), "{error}");
+}
+
 /// A link in the path is never followed, neither to read nor to write.
 #[tokio::test]
 async fn nothing_outside_the_root_is_touched() {

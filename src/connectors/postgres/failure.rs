@@ -9,19 +9,23 @@ use tokio_postgres::fallible_iterator::FallibleIterator as _;
 #[must_use]
 pub(crate) fn code(state: &str) -> (Code, &'static str) {
     match state {
-        "57P01" | "57P02" | "57P03" | "53300" => (Code::SourceUnreachable, "the server takes no connections now"),
+        "57P01" | "57P02" | "57P03" | "53300" => {
+            (Code::SourceUnreachable, "the server takes no connections now; it is tried again")
+        }
         "42501" => {
             (Code::SourceDenied, "the user lacks a right; `doctor` lists the statements that grant what is needed")
         }
         "3D000" => (Code::ConfigInvalid, "the database does not exist; check `database`"),
-        "3F000" | "42P01" => (Code::TableMissing, "a table or schema is not there"),
+        "3F000" | "42P01" => {
+            (Code::TableMissing, "a table or schema is not there; create it, or name the right one with `on`")
+        }
         "42704" => (
             Code::SourceIdentity,
-            "the slot or publication is gone: what was committed since cannot be read; start the platform anew (re-anchor)",
+            "the slot or publication is gone: what was committed since cannot be read; stop the node, `driftless remove --dataset D --platform P`, start it again: the platform is compared anew",
         ),
         "58P01" => (
             Code::SourceIdentity,
-            "the server has removed log that was still needed; start the platform anew (re-anchor)",
+            "the server has removed log that was still needed; stop the node, `driftless remove --dataset D --platform P`, start it again: the platform is compared anew",
         ),
         "55006" => (
             Code::StoreBusy,
@@ -35,7 +39,7 @@ pub(crate) fn code(state: &str) -> (Code, &'static str) {
             Code::SourceSettings,
             "all replication slots or senders are in use: raise max_replication_slots and max_wal_senders",
         ),
-        "53100" => (Code::DiskFull, "the server's disk is full"),
+        "53100" => (Code::DiskFull, "the server's disk is full: make room there"),
         "42703" => (Code::StoreBusy, "the table lost a column meanwhile: its new form is taken"),
         "42804" | "42846" | "428C9" => {
             (Code::SchemaUnsupported, "the table is not as it was when the work began; restart to take its new form")
@@ -66,9 +70,14 @@ pub(crate) fn of(error: tokio_postgres::Error) -> Error {
     let io = error.source().is_some_and(|s| s.is::<std::io::Error>()) || error.is_closed();
     let (code, doing) = match (refused, io) {
         (true, _) => (Code::SourceDenied, "the login failed: check user and password"),
-        (_, true) => (Code::SourceUnreachable, "the server does not answer, or the connection broke"),
+        (_, true) => (
+            Code::SourceUnreachable,
+            "the server does not answer, or the connection broke: is it running, and may this machine reach it?",
+        ),
         _ if text.contains("TLS") => (Code::SourceDenied, "no encrypted connection: check sslmode and sslrootcert"),
-        _ if text.contains("connecting") => (Code::SourceUnreachable, "the server does not answer"),
+        _ if text.contains("connecting") => {
+            (Code::SourceUnreachable, "the server does not answer: is it running, and may this machine reach it?")
+        }
         _ => (Code::Unexpected, "the client failed"),
     };
     Error::new(code, doing).caused_by(error)

@@ -6,11 +6,12 @@ use super::config::Checked;
 use super::failure;
 use super::position::read_lsn;
 use super::reader::changes::Collection;
+use super::rows::norm::KEY_TOO_LONG;
 use super::rows::sql;
 use super::values::Native;
 use super::wire::connection::Connection;
 use super::wire::cursor::{Cursor, Malformed};
-use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot};
+use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot, Unreadable};
 use crate::event::lineage::Lens;
 use crate::event::{Fp, Key, Position, Row, Schema, Value};
 use crate::runtime::error::{Code, Error, Result};
@@ -32,6 +33,7 @@ pub(crate) struct TableSnapshot {
     stream: Pin<Box<CopyOutStream>>,
     begun: bool,
     ended: bool,
+    unreadable: Vec<Unreadable>,
     _session: Session,
 }
 
@@ -75,6 +77,7 @@ impl TableSnapshot {
             stream: Box::pin(stream),
             begun: false,
             ended: false,
+            unreadable: Vec::new(),
             _session: session,
         })
     }
@@ -97,12 +100,20 @@ impl TableSnapshot {
                 self.ended = true;
                 return Ok(());
             }
-            out.push(self.row(&mut c).map_err(unreadable)?);
+            let (row, time_ms) = self.row(&mut c).map_err(unreadable)?;
+            let table = &self.collection.table;
+            match table.key_of(&row) {
+                Ok(key) => out.push(self.copied(key, row, time_ms)),
+                // P8: this record alone cannot be told.
+                Err(KEY_TOO_LONG) => self.unreadable.push(table.key_too_long(self.no, &row)),
+                Err(e) => return Err(unreadable(e)),
+            }
         }
         Ok(())
     }
 
-    fn row(&self, c: &mut Cursor<'_>) -> Result<Copied, Malformed> {
+    /// A row, and when it was written.
+    fn row(&self, c: &mut Cursor<'_>) -> Result<(Row, u64), Malformed> {
         let table = &self.collection.table;
         let mut values = Vec::with_capacity(table.fields.len());
         for column in table.field_columns() {
@@ -118,13 +129,16 @@ impl TableSnapshot {
         {
             time_ms = u64::try_from(micros / 1000).unwrap_or(0);
         }
-        let row = Row(values);
-        let (key, fp) = (table.key_of(&row)?, Fp::of_row(&table.schema, &row));
+        Ok((Row(values), time_ms))
+    }
+
+    fn copied(&self, key: Key, row: Row, time_ms: u64) -> Copied {
+        let fp = Fp::of_row(&self.collection.table.schema, &row);
         let row = match &self.lens {
             Some(lens) => lens.lift(&row, &Value::Null),
             None => row,
         };
-        Ok(Copied { collection: self.no, key, row: Arc::new(row), fp, time_ms })
+        Copied { collection: self.no, key, row: Arc::new(row), fp, time_ms }
     }
 }
 
@@ -167,11 +181,19 @@ impl Snapshot for TableSnapshot {
     async fn next(&mut self, limit: BatchLimit) -> Result<Option<Vec<Copied>>> {
         let (mut out, mut bytes) = (Vec::new(), 0);
         while !self.ended && out.len() < limit.rows_max.max(1) && bytes < limit.bytes_max {
-            let Some(chunk) = self.stream.next().await else { break };
+            let Some(chunk) = self.stream.next().await else {
+                self.ended = true;
+                break;
+            };
             let chunk = chunk.map_err(failure::of)?;
             bytes += chunk.len();
             self.rows(&chunk, &mut out)?;
         }
-        Ok((!out.is_empty()).then_some(out))
+        // A chunk may hold nothing but rows that cannot be told.
+        Ok((!out.is_empty() || !self.ended).then_some(out))
+    }
+
+    fn unreadable(&mut self) -> Vec<Unreadable> {
+        std::mem::take(&mut self.unreadable)
     }
 }

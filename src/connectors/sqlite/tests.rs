@@ -408,6 +408,30 @@ async fn a_value_of_another_type_is_told_as_unreadable_and_left_alone() {
     assert_eq!(puts(&drain(&mut log).await), [row(2, 7)]);
 }
 
+/// P8
+#[tokio::test]
+async fn a_key_over_4_kib_is_told_whole_and_stops_nothing_else() {
+    let b = Bench::new("CREATE TABLE items(id TEXT PRIMARY KEY, v TEXT)");
+    let platform = b.open().await;
+    let mut log = reader(&*platform).await;
+    b.run("INSERT INTO items VALUES(printf('%.4093c', 'y'), 'just fits'), (printf('%.4097c', 'x'), 'long'), ('c', 'short')");
+    let read = drain(&mut log).await;
+    assert_eq!(puts(&read).len(), 2);
+    let told = read.iter().flat_map(|t| &t.changes).find_map(|change| match change {
+        Change::Unreadable(told) => Some(told),
+        _ => None,
+    });
+    let told = told.unwrap();
+    assert_eq!((&told.key, told.code), (&None, "key_too_long"));
+    assert!(told.why.contains("4096; shorten it") && told.why.contains("table items"), "{}", told.why);
+    assert_eq!(told.native, json!({"id": "x".repeat(4097), "v": "long"}).to_string());
+    let mut copy = platform.snapshot(0, None).await.unwrap();
+    assert_eq!(copy.next(LIMIT).await.unwrap().unwrap().len(), 2);
+    assert_eq!(copy.unreadable().len(), 1);
+    b.run("UPDATE items SET id = 'short now' WHERE v = 'long'");
+    assert_eq!(puts(&drain(&mut log).await).len(), 1);
+}
+
 /// P8: a copy in small chunks passes rows it cannot tell, with or without a key that can be told.
 #[tokio::test]
 async fn a_first_copy_passes_unreadable_rows_in_chunks_of_one() {

@@ -278,7 +278,11 @@ impl KafkaSession {
         match messages.iter().map(bytes).max().filter(|bytes| *bytes > self.message_bytes_max) {
             None => Ok(()),
             Some(bytes) => {
-                let text = format!("a message of {bytes} bytes is over the limit of {}", self.message_bytes_max);
+                let text = format!(
+                    "a message of {bytes} bytes is over the limit of {}; make the record smaller where it was written, or raise \
+                     message.max.bytes",
+                    self.message_bytes_max
+                );
                 Err(Error::new(Code::ValueTooLarge, text).at("partition", at))
             }
         }

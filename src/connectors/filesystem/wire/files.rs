@@ -1,7 +1,7 @@
 //! Files below one directory. No call here follows a symbolic link or leaves the directory, whatever
 //! the application does to it meanwhile; special files are never opened. Renames never overwrite.
 
-use super::super::failure::{failed, failed_io};
+use super::super::failure::{failed, failed_io, too_large};
 use crate::event::Token;
 use crate::runtime::error::Result;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
@@ -121,7 +121,7 @@ impl Dir {
         };
         let stat = fs::fstat(&fd).map_err(|e| failed(e, "look at a file", path))?;
         if stat.st_size.cast_unsigned() > bytes_max {
-            return Ok(Found::Odd(format!("value_too_large: it has more than {bytes_max} bytes"), stamp(&stat)));
+            return Ok(Found::Odd(too_large(bytes_max), stamp(&stat)));
         }
         let mut content = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
         File::from(fd).read_to_end(&mut content).map_err(|e| failed_io(&e, "read a file", path))?;

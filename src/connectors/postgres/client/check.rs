@@ -94,7 +94,7 @@ pub(crate) fn clock(server_ms: u64, now_ms: u64) -> Option<Finding> {
         "the server's clock is {off_ms} ms {way} this machine's: times of writes are wrong by as much, those of the future are \
          taken as now; set both by NTP"
     );
-    (off_ms > CLOCK_MAX_MS).then_some(Finding { code: "clock_suspect", fatal: false, text })
+    (off_ms > CLOCK_MAX_MS).then_some(Finding { code: Code::ClockSuspect.as_str(), fatal: false, text })
 }
 
 /// The settings that capture depends on, from the row that `server` reads.
@@ -167,7 +167,9 @@ pub(crate) async fn slot(session: &Session, name: &str) -> Result<Vec<Finding>> 
         "lost" => vec![Finding {
             code: Code::SourceIdentity.as_str(),
             fatal: true,
-            text: format!("slot \"{name}\" has lost log it needed; start the platform anew (re-anchor)"),
+            text: format!(
+                "slot \"{name}\" has lost log it needed; stop the node, `driftless remove --dataset D --platform P`, start it again: the platform is compared anew"
+            ),
         }],
         "unreserved" => vec![settings(
             false,

@@ -37,12 +37,14 @@ impl Session {
         if let Some(password) = &config.password {
             general.password(password.expose_secret());
         }
+        let at_server =
+            |e| failure::of(e).at("server", format!("{}:{}", config.host, config.port)).at("user", &config.user);
         let mut task = JoinSet::new();
         // An end of the connection is told by the statement that meets it.
         let client = match tls::client(config)? {
             None => {
                 general.ssl_mode(tokio_postgres::config::SslMode::Disable);
-                let (client, connection) = general.connect(NoTls).await.map_err(failure::of)?;
+                let (client, connection) = general.connect(NoTls).await.map_err(at_server)?;
                 task.spawn(async move { connection.await.unwrap_or(()) });
                 client
             }
@@ -51,7 +53,7 @@ impl Session {
                     SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
                     _ => tokio_postgres::config::SslMode::Require,
                 });
-                let (client, connection) = general.connect(MakeRustlsConnect::new(tls)).await.map_err(failure::of)?;
+                let (client, connection) = general.connect(MakeRustlsConnect::new(tls)).await.map_err(at_server)?;
                 task.spawn(async move { connection.await.unwrap_or(()) });
                 client
             }

@@ -3,8 +3,8 @@
 
 use super::super::config::Checked;
 use super::super::position::{read_lsn, write_lsn};
-use super::super::reader::LogReader;
 use super::super::reader::changes::{Collection, Tables, Translator, no_identity};
+use super::super::reader::{LogReader, Watch};
 use super::super::rows::Sink;
 use super::super::rows::exclusive::Destination;
 use super::super::rows::ledger;
@@ -181,10 +181,11 @@ impl LogPlatform for PostgresLog {
         let report_ms = if patience_ms == 0 { 10_000 } else { (patience_ms / 4).clamp(100, 10_000) };
         // As the tables are now: what they were at a place of the log, the log tells.
         let tables = Tables::read(&session, &self.scope, &self.config).await?;
+        let (config, dataset, published) = (self.config.clone(), self.dataset.clone(), tables.published());
         let translator = Translator::new(Arc::new(tables), types(&session).await?);
         let (stream, buffer) = connection.start(&self.start(translator.is_binary(), version, from)).await?;
         let pump = Pump::new(stream, buffer, Duration::from_millis(report_ms));
-        Ok(Box::new(LogReader::new(pump, translator, &self.config, from)))
+        Ok(Box::new(LogReader::new(pump, translator, Watch { config, dataset, published }, from)))
     }
 
     async fn snapshot(&self, collection: CollectionNo, after: Option<&Key>) -> Result<Box<dyn Snapshot>> {

@@ -48,12 +48,13 @@ impl Setup<'_> {
                 format!("wal_level is {level}; set wal_level = logical in postgresql.conf and restart the server");
             return Err(self.wrong(Code::SourceSettings, text));
         }
+        self.published(session, &tables.published()).await?;
         self.publication(session, tables).await?;
         let known = self.known(session).await?;
         if let Some((before, _)) = known.as_ref().filter(|(before, _)| before != identity) {
             let text = format!(
                 "this is not the server the work began with: system {} timeline {}, it was system {} timeline {}; \
-                 point the platform to the right server, or start it anew (re-anchor)",
+                 point the platform to the right server; if it is meant, stop the node, `driftless remove --dataset D --platform P`, start it again: the platform is compared anew",
                 identity.system, identity.timeline, before.system, before.timeline
             );
             return Err(self.wrong(Code::SourceIdentity, text));
@@ -74,6 +75,7 @@ impl Setup<'_> {
                 [&self.dataset, &identity.system, &identity.timeline, &name];
             session.execute(&statement, &values).await.map_err(failure::of)?;
         }
+        self.remember(session, tables).await?;
         Ok(slot)
     }
 
@@ -84,7 +86,7 @@ impl Setup<'_> {
         let needed = if from.ordinal == u64::MAX { from.commit } else { from.commit.saturating_sub(1) };
         if slot.confirmed > needed {
             let text = format!(
-                "slot \"{}\" begins at {}, behind the last checkpoint {}: it was made anew, or somebody else has moved it, and what lies between is lost; start the platform anew (re-anchor)",
+                "slot \"{}\" begins at {}, behind the last checkpoint {}: it was made anew, or somebody else has moved it, and what lies between is lost; stop the node, `driftless remove --dataset D --platform P`, start it again: the platform is compared anew",
                 self.config.slot_of(self.dataset),
                 write_lsn(slot.confirmed),
                 write_lsn(from.commit)
@@ -93,7 +95,7 @@ impl Setup<'_> {
         }
         if from.commit > now {
             let text = format!(
-                "the server's log ends at {}, before the last checkpoint {}: it was restored from a copy, or a standby took over without everything; start the platform anew (re-anchor)",
+                "the server's log ends at {}, before the last checkpoint {}: it was restored from a copy, or a standby took over without everything; stop the node, `driftless remove --dataset D --platform P`, start it again: the platform is compared anew",
                 write_lsn(now),
                 write_lsn(from.commit)
             );
@@ -131,7 +133,7 @@ impl Setup<'_> {
 
     fn slot_gone(&self, name: &str) -> Error {
         let text = format!(
-            "slot \"{name}\" is gone, or the server has removed log it needed (max_slot_wal_keep_size): what was committed since cannot be read; start the platform anew (re-anchor)"
+            "slot \"{name}\" is gone, or the server has removed log it needed (max_slot_wal_keep_size): what was committed since cannot be read; stop the node, `driftless remove --dataset D --platform P`, start it again: the platform is compared anew"
         );
         self.wrong(Code::SourceIdentity, text)
     }
@@ -150,10 +152,7 @@ impl Setup<'_> {
     /// Makes or completes the publication: all tables of the dataset, the ledger and observed edits.
     async fn publication(&self, session: &Session, tables: &Tables) -> Result<()> {
         let name = self.config.publication_of(self.dataset);
-        let own = |table: &str| (tables.ledger_schema.clone(), table.to_owned());
-        let mut wanted: Vec<(String, String)> =
-            tables.list.iter().map(|c| (c.table.namespace.clone(), c.table.name.clone())).collect();
-        wanted.extend([own("ledger"), own("observed")]);
+        let mut wanted = tables.published();
         let shown = |list: &[(String, String)]| {
             list.iter().map(|(s, t)| format!("{}.{}", quoted(s), quoted(t))).collect::<Vec<_>>().join(", ")
         };
@@ -203,6 +202,43 @@ impl Setup<'_> {
         self.unfiltered(session, &name).await
     }
 
+    /// Fails if a table that was published has been out of the publication since: its changes of that time
+    /// are not in the log for us, and adding it again brings none of them back (read-6).
+    pub(crate) async fn published(&self, session: &Session, wanted: &[(String, String)]) -> Result<()> {
+        let name = self.config.publication_of(self.dataset);
+        let statement = format!(
+            "SELECT string_agg(p.relation, ', ') FROM {}.published p WHERE p.dataset = {} AND p.relation IN ({})
+             AND NOT EXISTS (SELECT FROM ({}) m WHERE m.relation = p.relation AND m.membership = p.membership)",
+            quoted(&self.config.ledger_schema),
+            literal(self.dataset),
+            named(wanted),
+            memberships(&name)
+        );
+        let missing = session.text(&statement).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "publication \"{name}\" has lost {missing} since the work began, or it was taken out and put back: what was \
+             written there meanwhile cannot be read, even if it is put back; stop the node, `driftless remove --dataset D \
+             --platform P`, start it again: the platform is compared anew"
+        );
+        Err(self.wrong(Code::SourceIdentity, text))
+    }
+
+    /// Takes note of what the publication has.
+    async fn remember(&self, session: &Session, tables: &Tables) -> Result<()> {
+        let (s, dataset, wanted) =
+            (quoted(&self.config.ledger_schema), literal(self.dataset), named(&tables.published()));
+        let statement = format!(
+            "DELETE FROM {s}.published WHERE dataset = {dataset} AND relation NOT IN ({wanted});
+             INSERT INTO {s}.published (dataset, relation, membership) SELECT {dataset}, m.relation, m.membership
+             FROM ({}) m WHERE m.relation IN ({wanted}) ON CONFLICT DO NOTHING",
+            memberships(&self.config.publication_of(self.dataset)),
+        );
+        session.batch_execute(&statement).await.map_err(failure::of)
+    }
+
     /// A row filter of the publication would hide changes without a trace.
     async fn unfiltered(&self, session: &Session, name: &str) -> Result<()> {
         let statement = format!(
@@ -233,9 +269,11 @@ impl Setup<'_> {
                 "DO $$ BEGIN IF to_regclass({l}) IS NOT NULL THEN
                    DELETE FROM {s}.ledger WHERE collection IN ({names}); DELETE FROM {s}.observed WHERE collection IN ({names});
                    DELETE FROM {s}.parked WHERE collection IN ({names}); DELETE FROM {s}.source WHERE dataset = {d};
+                   IF to_regclass({p}) IS NOT NULL THEN DELETE FROM {s}.published WHERE dataset = {d}; END IF;
                    IF NOT EXISTS (SELECT FROM {s}.ledger) AND NOT EXISTS (SELECT FROM {s}.source) THEN
-                     DROP TABLE {s}.ledger, {s}.observed, {s}.parked, {s}.source; END IF; END IF; END $$",
+                     DROP TABLE IF EXISTS {s}.published; DROP TABLE {s}.ledger, {s}.observed, {s}.parked, {s}.source; END IF; END IF; END $$",
                 l = literal(&format!("{s}.ledger")),
+                p = literal(&format!("{s}.published")),
                 d = literal(self.dataset),
             ),
             // The marks of an exclusive destination, then the schema, if nothing is left in it.
@@ -264,6 +302,24 @@ impl Setup<'_> {
         }
         Ok(findings)
     }
+}
+
+/// Tables as `memberships` names them, for a list in a statement.
+fn named(tables: &[(String, String)]) -> String {
+    tables.iter().map(|(schema, table)| literal(&format!("{schema}.{table}"))).collect::<Vec<_>>().join(", ")
+}
+
+/// The tables of a publication, each with the number of its membership: another one if it was taken out
+/// and put back. A publication of all tables, or of whole schemas, has none but its own.
+fn memberships(publication: &str) -> String {
+    format!(
+        "SELECT t.schemaname || '.' || t.tablename AS relation, coalesce(r.oid, p.oid) AS membership
+         FROM pg_publication_tables t JOIN pg_publication p ON p.pubname = t.pubname
+         JOIN pg_namespace n ON n.nspname = t.schemaname
+         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+         LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid WHERE t.pubname = {}",
+        literal(publication)
+    )
 }
 
 /// Asks a replication connection whose log this is.

@@ -8,7 +8,7 @@ use super::super::values::Native;
 use super::super::wire::cursor::Malformed;
 use super::super::wire::pgoutput::{Column, Message, Oid, Old, Relation, Tuple};
 use super::forms::Told;
-use crate::connectors::contract::{Change, CollectionNo};
+use crate::connectors::contract::{Change, CollectionNo, Unreadable};
 use crate::event::{Fp, Key, Row, Value};
 use crate::runtime::error::{Code, Error, Result};
 use std::collections::HashMap;
@@ -35,6 +35,13 @@ pub(crate) struct Collection {
 }
 
 impl Tables {
+    /// All that a publication must have, by schema and name: the data, and what sinks write beside it.
+    pub(crate) fn published(&self) -> Vec<(String, String)> {
+        let data = self.list.iter().map(|c| (c.table.namespace.clone(), c.table.name.clone()));
+        let own = ["ledger", "observed"].map(|table| (self.ledger_schema.clone(), table.to_owned()));
+        data.chain(own).collect()
+    }
+
     /// The collection of a number.
     pub(crate) fn get(&self, no: CollectionNo) -> Result<&Collection> {
         self.list
@@ -250,12 +257,20 @@ fn data_row(
         _ => None,
     };
     // Read-7: keys only, unless the replica identity is FULL.
-    let key_before = old.map(|old| key(table, old.tuple())).transpose()?;
+    let key_before = old.map(|old| key(table, old.tuple())).transpose();
     let gone = |key: Key| Change::Row { collection, key, after: None, fp: Fp::ABSENT, before: before.clone() };
     let Some(tuple) = new else {
-        into.push(gone(key_before.ok_or(Malformed("a deletion without a key"))?));
+        into.push(match (key_before, old) {
+            // Nobody could publish it, so nothing is lost with it; it keeps its place in the transaction.
+            (Err(KEY_TOO_LONG), Some(old)) => {
+                let told = table.key_too_long(collection, &key_row(table, old.tuple())?);
+                Change::Unreadable(Box::new(Unreadable { replaced: true, ..told }))
+            }
+            (before, _) => gone(before?.ok_or(Malformed("a deletion without a key"))?),
+        });
         return Ok(());
     };
+    let key_before = if matches!(key_before, Err(KEY_TOO_LONG)) { None } else { key_before? };
     let mut after = row(table, tuple)?;
     if let Some(before) = &before {
         after = after.filled_from(before).ok_or(Malformed("a whole row with a hole"))?;
@@ -263,7 +278,16 @@ fn data_row(
     if let (Some(old), true) = (old, after.is_partial()) {
         fill_key(table, &mut after, old.tuple())?;
     }
-    let now = table.key_of(&after)?;
+    let now = match table.key_of(&after) {
+        Ok(now) => now,
+        // P8: this record alone cannot be told.
+        Err(KEY_TOO_LONG) => {
+            into.extend(key_before.map(gone));
+            into.push(Change::Unreadable(Box::new(table.key_too_long(collection, &after))));
+            return Ok(());
+        }
+        Err(e) => return Err(e),
+    };
     // Read-8: a changed key is a deletion and an insertion.
     let moved = key_before.filter(|before| *before != now);
     let before_of_new = if moved.is_none() { before.clone() } else { None };
@@ -298,6 +322,11 @@ fn fill_key(table: &Table, after: &mut Row, old: &Tuple) -> Result<(), Malformed
 }
 
 fn key(table: &Table, tuple: &Tuple) -> Result<Key, Malformed> {
+    table.key_of(&key_row(table, tuple)?)
+}
+
+/// A row of which only the key's fields are known.
+fn key_row(table: &Table, tuple: &Tuple) -> Result<Row, Malformed> {
     let mut sparse = Row(vec![Value::Null; table.fields.len()]);
     for &field in &table.schema.key {
         let index = *table.fields.get(field).ok_or(Malformed("a column is missing"))?;
@@ -306,7 +335,7 @@ fn key(table: &Table, tuple: &Tuple) -> Result<Key, Malformed> {
             *slot = value(&column.native, tuple.column(index))?;
         }
     }
-    table.key_of(&sparse)
+    Ok(sparse)
 }
 
 fn value(native: &Native, column: Column) -> Result<Value, Malformed> {
@@ -320,8 +349,7 @@ fn value(native: &Native, column: Column) -> Result<Value, Malformed> {
 
 fn unreadable(table: &str, cause: Malformed) -> Error {
     let text = format!("the log holds a row that cannot be carried over exactly: {}", cause.0);
-    let code = if cause.0 == KEY_TOO_LONG { Code::KeyTooLong } else { Code::SchemaUnsupported };
-    Error::new(code, text).at("table", table)
+    Error::new(Code::SchemaUnsupported, text).at("table", table)
 }
 
 /// The refusal of read-7, with the statement that repairs it.

@@ -6,6 +6,7 @@ pub(crate) mod changes;
 pub(crate) mod forms;
 
 use super::client::Session;
+use super::client::setup::Setup;
 use super::config::Checked;
 use super::position::{confirmable, write_lsn};
 use super::wire::cursor::Malformed;
@@ -19,9 +20,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use changes::Translator;
 use forms::Told;
+use parking_lot::Mutex;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -42,7 +45,19 @@ pub(crate) struct LogReader {
     through: Position,
     /// What stopped the reader, once all before it was returned.
     stopped: Option<Error>,
+    /// What the heartbeat has found: something is missing in what comes.
+    lost: Arc<Mutex<Option<Error>>>,
     _heartbeat: JoinSet<()>,
+}
+
+/// What is looked at beside the stream.
+pub(crate) struct Watch {
+    /// Settings of the platform.
+    pub config: Arc<Checked>,
+    /// The dataset.
+    pub dataset: String,
+    /// The tables its publication must have, by schema and name.
+    pub published: Vec<(String, String)>,
 }
 
 /// A committed transaction on its way out.
@@ -67,7 +82,8 @@ struct Spools {
 impl LogReader {
     /// Reads what the pump brings, behind `from`.
     #[must_use]
-    pub(crate) fn new(pump: Pump, translator: Translator, config: &Checked, from: Position) -> Self {
+    pub(crate) fn new(pump: Pump, translator: Translator, watch: Watch, from: Position) -> Self {
+        let (lost, config): (Arc<Mutex<_>>, _) = (Arc::default(), &watch.config);
         let spools = Spools {
             limit_bytes: config.spool_bytes,
             folder: config.spool_dir.clone(),
@@ -83,7 +99,8 @@ impl LogReader {
             from,
             through: from,
             stopped: None,
-            _heartbeat: heartbeat(config),
+            _heartbeat: heartbeat(watch, lost.clone()),
+            lost,
         }
     }
 
@@ -251,7 +268,7 @@ impl Spools {
 #[async_trait]
 impl Reader for LogReader {
     async fn next(&mut self, limit: BatchLimit) -> Result<ReadBatch> {
-        if let Some(error) = self.stopped.take() {
+        if let Some(error) = self.stopped.take().or_else(|| self.lost.lock().take()) {
             return Err(error);
         }
         let began = self.through;
@@ -287,13 +304,14 @@ fn malformed(cause: Malformed) -> Error {
     Error::new(Code::Unexpected, "the replication stream holds something that is not understood").caused_by(cause)
 }
 
-/// Writes a small message into the log now and then, so that the slot of a quiet server can move on.
-fn heartbeat(config: &Checked) -> JoinSet<()> {
+/// Writes a small message into the log now and then, so that the slot of a quiet server can move on, and
+/// looks whether the publication still has all tables: one that is taken out just falls silent.
+fn heartbeat(watch: Watch, lost: Arc<Mutex<Option<Error>>>) -> JoinSet<()> {
     let mut task = JoinSet::new();
+    let Watch { config, dataset, published } = watch;
     if config.heartbeat_s == 0 {
         return task;
     }
-    let config = config.clone();
     task.spawn(async move {
         let mut ticks = interval(Duration::from_secs(config.heartbeat_s));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -306,10 +324,12 @@ fn heartbeat(config: &Checked) -> JoinSet<()> {
                     None => Session::open(&config).await?,
                 };
                 open.text(&format!("SELECT pg_logical_emit_message(false, '{PREFIX}', 'heartbeat')")).await?;
+                Setup { config: &config, dataset: &dataset }.published(&open, &published).await?;
                 Ok::<_, Error>(open)
             };
             match beat.await {
                 Ok(open) => session = Some(open),
+                Err(error) if error.code == Code::SourceIdentity => *lost.lock() = Some(error),
                 Err(error) => tracing::debug!(%error, "no heartbeat could be written"),
             }
         }

@@ -1,5 +1,5 @@
 //! The tables a sink keeps beside the data, and how their rows are read and written. `ledger` and
-//! `observed` are captured, `parked` and `source` are not.
+//! `observed` are captured, `parked`, `source` and `published` are not.
 
 use super::super::client::{Session, quoted};
 use super::super::failure;
@@ -27,8 +27,8 @@ pub(crate) const OBSERVED: [(&str, u32); 4] = [("collection", 25), ("key", 17), 
 /// Makes what is not there yet. A user who may not make it can be given it.
 pub(crate) async fn prepare(session: &Session, schema: &str) -> Result<()> {
     let all = format!(
-        "SELECT count(*) = 4 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = '{schema}' AND c.relname IN ('ledger', 'observed', 'parked', 'source')"
+        "SELECT count(*) = 5 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = '{schema}' AND c.relname IN ('ledger', 'observed', 'parked', 'source', 'published')"
     );
     if session.text(&all).await? == "t" {
         return Ok(());
@@ -52,6 +52,9 @@ pub(crate) async fn prepare(session: &Session, schema: &str) -> Result<()> {
          CREATE TABLE IF NOT EXISTS {s}.source (
              dataset text COLLATE \"C\" PRIMARY KEY, system text NOT NULL, timeline text NOT NULL, slot text NOT NULL,
              since timestamptz NOT NULL DEFAULT now());
+         CREATE TABLE IF NOT EXISTS {s}.published (
+             dataset text COLLATE \"C\" NOT NULL, relation text COLLATE \"C\" NOT NULL, membership oid NOT NULL,
+             PRIMARY KEY (dataset, relation));
          COMMIT;"
     );
     let made = session.batch_execute(&statements).await;

@@ -4,6 +4,7 @@ use super::super::client::platform;
 use super::server::*;
 use crate::connectors::contract::*;
 use crate::event::*;
+use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::error::Code;
 use serde_json::json;
 
@@ -50,7 +51,9 @@ async fn logins_work_by_every_method_and_a_wrong_password_is_refused() {
                 Code::SourceDenied,
                 "password",
             );
-            is(&refused(super::super::client::Session::open(&config).await), Code::SourceDenied, "password");
+            let error = refused(super::super::client::Session::open(&config).await);
+            is(&error, Code::SourceDenied, "password");
+            is(&error, Code::SourceDenied, &format!("server {host}:{}; user {user}", db.server.port));
         }
     }
     // A name the certificate is not for, an authority that is not known.
@@ -71,9 +74,15 @@ async fn logins_work_by_every_method_and_a_wrong_password_is_refused() {
 async fn a_server_that_is_not_there_is_tried_again() {
     let settings = json!({"host": "127.0.0.1", "port": 1, "user": "nobody"});
     let connector = platform::open(settings, "here").unwrap();
-    is(&refused(connector.schema(&Db::place("item")).await), Code::SourceUnreachable, "answer");
+    let error = refused(connector.schema(&Db::place("item")).await);
+    is(
+        &error,
+        Code::SourceUnreachable,
+        "is it running, and may this machine reach it?; server 127.0.0.1:1; user nobody",
+    );
+    assert!(matches!(error.remedy(), crate::runtime::error::Remedy::Retry { .. }));
     let findings = connector.check(None).await.unwrap();
-    assert_eq!(findings[0].code, "source_unreachable");
+    assert!(findings[0].code == "source_unreachable" && findings[0].text.contains("127.0.0.1:1"), "{findings:?}");
 }
 
 /// read-7
@@ -177,8 +186,52 @@ async fn a_publication_that_leaves_something_out_is_refused_or_completed() {
     drop(reader);
     db.run(&format!("ALTER PUBLICATION {publication} SET (publish = 'insert')")).await;
     is(&refused(lenient.position().await), Code::SourceSettings, "leaves changes out");
-    db.run(&format!("ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate'); ALTER PUBLICATION {publication} SET TABLE item WHERE (id > 5), more, driftless.ledger, driftless.observed")).await;
-    is(&refused(lenient.position().await), Code::SourceSettings, "row filters");
+    let all = "insert, update, delete, truncate";
+    db.run(&format!("ALTER PUBLICATION {publication} SET (publish = '{all}')")).await;
+    lenient.position().await.unwrap();
+    // A filter hides changes: it is found when the work begins, and one that is set later means the same
+    // as a table that was taken out.
+    let own = "driftless.ledger, driftless.observed";
+    db.run(&format!("ALTER PUBLICATION {publication} SET TABLE item WHERE (id > 5), more, {own}")).await;
+    is(&refused(lenient.position().await), Code::SourceIdentity, "public.item");
+    let db = Db::new(TABLE).await;
+    let platform = db.open(&["item"]).await;
+    let filtered = format!("CREATE PUBLICATION driftless_{} FOR TABLE item WHERE (id > 5), {own}", db.dataset);
+    db.run(&filtered).await;
+    is(&refused(platform.position().await), Code::SourceSettings, "row filters");
+}
+
+/// read-6: what was written while a table was out of the publication is in no log, so putting it back
+/// must not look as if nothing had happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_taken_out_of_the_publication_stops_the_reader_and_putting_it_back_hides_nothing() {
+    let db = Db::new("CREATE TABLE item (id int PRIMARY KEY, v text); CREATE TABLE more (id int PRIMARY KEY)").await;
+    let publication = format!("driftless_{}", db.dataset);
+    let (platform, mut reader) = db.reading(&["item", "more"]).await;
+    db.run("INSERT INTO more VALUES (1)").await;
+    read(&mut *reader, 1).await;
+    db.run(&format!("ALTER PUBLICATION {publication} DROP TABLE more; INSERT INTO more VALUES (2)")).await;
+    let error = read_error(&mut *reader).await;
+    is(&error, Code::SourceIdentity, "public.more");
+    is(&error, Code::SourceIdentity, "driftless remove --dataset D --platform P");
+    is(&error, Code::SourceIdentity, &format!("dataset {}", db.dataset));
+    drop(reader);
+    is(&refused(platform.position().await), Code::SourceIdentity, "public.more");
+    db.run(&format!("ALTER PUBLICATION {publication} ADD TABLE more; INSERT INTO more VALUES (3)")).await;
+    is(&refused(platform.position().await), Code::SourceIdentity, "public.more");
+    // The remedy: everything is made anew, and copied and compared again.
+    let removing = async { while !db.connector().remove(&db.scope(&["item", "more"])).await.unwrap().is_empty() {} };
+    tokio::time::timeout(LONG, removing).await.unwrap();
+    let anew = db.open(&["item", "more"]).await;
+    anew.position().await.unwrap();
+    assert_eq!(copy(&mut *anew.snapshot(1, None).await.unwrap()).await.len(), 3);
+    // A table that joins the dataset later is nothing lost.
+    db.run("CREATE TABLE third (id int PRIMARY KEY)").await;
+    db.open(&["item", "more", "third"]).await.position().await.unwrap();
+    // One that left it may leave the publication too.
+    db.open(&["item", "more"]).await.position().await.unwrap();
+    db.run(&format!("ALTER PUBLICATION {publication} DROP TABLE third")).await;
+    db.open(&["item", "more"]).await.position().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,14 +297,38 @@ async fn until_error(reader: &mut dyn Reader) -> (usize, crate::runtime::error::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_over_4_kib_stops_the_reader_at_its_place_and_loses_nothing_before_it() {
+async fn a_key_over_4_kib_is_told_whole_and_stops_nothing_else() {
     let db = Db::new("CREATE TABLE item (id text PRIMARY KEY, v text)").await;
-    let (_, mut reader) = db.reading(&["item"]).await;
+    let (platform, mut reader) = db.reading(&["item"]).await;
     db.run("INSERT INTO item VALUES (repeat('y', 4093), 'just fits')").await;
-    db.run("INSERT INTO item VALUES (repeat('x', 4097), 'long')").await;
-    let (seen, error) = until_error(&mut *reader).await;
-    assert_eq!(seen, 1);
-    is(&error, Code::KeyTooLong, "position");
+    db.run("INSERT INTO item VALUES (repeat('x', 4097), 'long'), ('b', 'short')").await;
+    db.run("UPDATE item SET id = repeat('z', 5000) WHERE id = 'b'").await;
+    let all = read(&mut *reader, 5).await;
+    let told = |change: &Change| match change {
+        Change::Unreadable(found) => Some((**found).clone()),
+        _ => None,
+    };
+    assert!(row(&all[0]).1.is_some() && row(&all[2]).1.is_some());
+    let long = told(&all[1]).unwrap();
+    assert_eq!((&long.key, long.code, long.replaced), (&None, "key_too_long", false));
+    assert!(["4096 bytes", "shorten it", "table public.item"].iter().all(|words| long.why.contains(words)), "{long:?}");
+    assert_eq!(long.native, json!({"id": "x".repeat(4097), "v": "long"}).to_string());
+    // Under its old key the record is gone, under the new one it cannot be told.
+    assert!(row(&all[3]).0 == row(&all[2]).0 && row(&all[3]).1.is_none());
+    assert!(told(&all[4]).unwrap().native.contains("short"));
+    let mut snapshot = platform.snapshot(0, None).await.unwrap();
+    let mut passed = Vec::new();
+    let mut rows = 0;
+    while let Some(some) = snapshot.next(BatchLimit { rows_max: 1, bytes_max: 1 << 20 }).await.unwrap() {
+        rows += some.len();
+        passed.extend(snapshot.unreadable());
+    }
+    passed.extend(snapshot.unreadable());
+    assert_eq!((rows, passed.len()), (1, 2), "{passed:?}");
+    // Deleting such a row loses nothing; with a shorter key it is a record like all others.
+    db.run("DELETE FROM item WHERE v = 'long'; UPDATE item SET id = 'c' WHERE v = 'short'").await;
+    let rest = read(&mut *reader, 2).await;
+    assert!(told(&rest[0]).unwrap().replaced && row(&rest[1]).1.is_some(), "{rest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,6 +362,33 @@ fn a_clock_ten_minutes_off_is_a_finding_either_way() {
     assert!(code == "clock_suspect" && !fatal && text.contains("600000 ms ahead of") && text.contains("NTP"), "{text}");
     assert!(told(now - 600_000).unwrap().2.contains("600000 ms behind"));
     assert_eq!(told(now + 900), None);
+}
+
+/// value-3
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_clock_is_ten_minutes_off_is_told_by_doctor_and_read_as_it_says() {
+    for (off_s, words) in [(600, "ahead of"), (-600, "behind")] {
+        let server = Server::start_with("", off_s);
+        let connector = platform::open(server.settings("postgres"), "here").unwrap();
+        let findings = connector.check(None).await.unwrap();
+        let told = findings.iter().find(|f| f.code == "clock_suspect").unwrap_or_else(|| panic!("{findings:?}"));
+        assert!(!told.fatal && told.text.contains(words) && told.text.contains("NTP"), "{told:?}");
+        let sql = session(server.settings("postgres")).await;
+        sql.batch_execute("CREATE TABLE public.item (id int PRIMARY KEY, v text)").await.unwrap();
+        let scope = Scope { dataset: "d".into(), collections: vec![Db::place("item")] };
+        let platform = log(connector.open(&scope).await.unwrap());
+        let mut reader = platform.reader(platform.position().await.unwrap()).await.unwrap();
+        sql.batch_execute("INSERT INTO public.item VALUES (1, 'a')").await.unwrap();
+        let (found, _) = read_until(&mut *reader, |t| !t.is_empty()).await;
+        let now_ms = SystemClock.now_ms();
+        let stamped_ms = found[0].time_ms;
+        assert!(stamped_ms.abs_diff(now_ms.saturating_add_signed(off_s * 1000)) < 60_000, "{stamped_ms} at {now_ms}");
+        // What the dataset makes of it: a time of the future is taken as now, and every write comes after
+        // the version it changes, so an hour that is wrong loses no edit.
+        let before = Hlc::from_ms(now_ms + 200);
+        let minted = crate::event::version::write_time(before, stamped_ms, now_ms);
+        assert!(minted > before && minted <= Hlc::from_ms(now_ms + 500), "{minted:?}");
+    }
 }
 
 /// read-3
