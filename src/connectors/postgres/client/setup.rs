@@ -263,6 +263,13 @@ impl Setup<'_> {
         let names: Vec<String> = collections.iter().map(|c| literal(c)).collect();
         let names = if names.is_empty() { "NULL".into() } else { names.join(", ") };
         let steps = [
+            // The server ends the stream of a node that has just stopped a moment later.
+            format!(
+                "DO $$ BEGIN FOR i IN 1..100 LOOP
+                   EXIT WHEN NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {} AND active);
+                   PERFORM pg_sleep(0.1); END LOOP; END $$",
+                literal(&slot)
+            ),
             format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {}", literal(&slot)),
             format!("DROP PUBLICATION IF EXISTS {}", quoted(&publication)),
             format!(
