@@ -18,7 +18,7 @@ use std::task::Poll;
 const READ_MAX: usize = 1000;
 /// About how many bytes one owner may have on their way to the log; then it takes nothing more in. Some ten
 /// thousand small rows, so that a log that takes a tenth of a second to answer does not hold up its writer.
-pub const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
+pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// About what a message takes besides the keys and the content it carries.
 const MESSAGE_BYTES: usize = 256;
 

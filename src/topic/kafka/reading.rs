@@ -29,9 +29,10 @@ const TUNED: [(&str, &str); 6] = [
     ("fetch.error.backoff.ms", "50"),
     // Behind by far, the queue empties faster than librdkafka's second of rest.
     ("fetch.queue.backoff.ms", "5"),
-    ("queued.min.messages", "50000"),
-    ("queued.max.messages.kbytes", "32768"),
-    ("fetch.message.max.bytes", "4194304"),
+    // A node has one reader for each partition of each platform: what each holds ready is bounded tightly.
+    ("queued.min.messages", "10000"),
+    ("queued.max.messages.kbytes", "4096"),
+    ("fetch.message.max.bytes", "1048576"),
 ];
 
 /// `group.id` is needed to assign, and names nothing: nothing is ever committed under it.
