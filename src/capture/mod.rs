@@ -23,7 +23,7 @@ use crate::runtime::progress::Progress;
 use crate::state::Memory;
 use crate::topic::lineages::Lineages;
 use crate::topic::message::message;
-use crate::topic::owner::{Bid, Folded, Writer, claim};
+use crate::topic::owner::{Bid, Folded, IN_FLIGHT_BYTES_MAX, Writer, claim};
 use crate::topic::{Delivered, Log, Partition, Session, Typed};
 use checkpoint::Stage;
 pub use fold::LaneOf;
@@ -34,6 +34,9 @@ use ownership::Ownership;
 use rows::{Restored, Rows};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Rows that may move while a checkpoint is under way; then the source is not read.
+const MOVED_MAX: usize = 20_000;
 
 /// One partition of one collection, as its writer sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -271,7 +274,13 @@ impl Ownership for Owned<'_> {
     }
 
     fn in_flight_bytes(&self) -> usize {
-        self.changes.iter().map(Writer::in_flight_bytes).sum()
+        self.changes.iter().chain(&self.ledgers).map(Writer::in_flight_bytes).sum()
+    }
+
+    /// The rows that move while a checkpoint is under way wait for the next one, and must not become more and more.
+    fn is_full(&self) -> bool {
+        let waits = self.is_under_way() && self.fold.moved.len() >= MOVED_MAX;
+        waits || self.in_flight_bytes() >= IN_FLIGHT_BYTES_MAX
     }
 
     /// Folds what the source returned and publishes it, up to what stops it.
