@@ -3,6 +3,7 @@
 //! itself (P2). Reading and publishing go on meanwhile.
 
 use super::Owned;
+use super::ownership::Checkpoints;
 use super::rows::Moved;
 use crate::connectors::contract::CollectionNo;
 use crate::event::{Copying, Position, ReaderMark, Record};
@@ -27,10 +28,9 @@ pub(super) enum Stage {
     Marked(Position, Vec<Vec<Message<Typed>>>),
 }
 
-impl Owned<'_> {
-    /// When there is something to do, in milliseconds since 1970; never while nothing moved.
-    pub(super) fn next_ms(&self) -> u64 {
-        if !matches!(self.stage, Stage::Idle) {
+impl Checkpoints for Owned<'_> {
+    fn checkpoint_ms(&self) -> u64 {
+        if self.is_under_way() {
             return if self.waits() { u64::MAX } else { 0 };
         }
         let idle = self.through == self.marked && self.fold.moved.is_empty() && !self.noted;
@@ -41,17 +41,14 @@ impl Owned<'_> {
         }
     }
 
-    /// P1, claim-3, claim-4: a checkpoint goes on once everything before it is acknowledged, and counts.
-    fn waits(&self) -> bool {
-        match self.stage {
-            Stage::Idle => true,
-            Stage::Published(..) => guard!("checkpoint-after-acks", self.changes.iter().any(Writer::is_before_cut)),
-            Stage::Known(..) | Stage::Marked(..) => self.ledgers.iter().any(Writer::in_flight),
-        }
+    fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Idle)
     }
 
-    /// Takes down what a checkpoint is to say.
-    pub(super) async fn begin_checkpoint(&mut self) -> Result<()> {
+    async fn begin(&mut self) -> Result<()> {
+        if self.is_under_way() {
+            return Ok(());
+        }
         self.marked_ms = self.capture.clock.now_ms();
         // read-13, P3: never while re-reading.
         if guard!("read-13", self.fold.rereading(self.through)) {
@@ -74,11 +71,10 @@ impl Owned<'_> {
         Ok(())
     }
 
-    /// Goes on as far as the answers allow; returns the position the source may discard up to, once it is durable.
-    pub(super) fn go_on(&mut self) -> Option<Position> {
+    async fn advance(&mut self) -> Result<Option<Position>> {
         while !self.waits() {
             self.stage = match std::mem::take(&mut self.stage) {
-                Stage::Idle => return None,
+                Stage::Idle => return Ok(None),
                 Stage::Published(mut mark, moved) => {
                     mark.cpos = self.changes.iter().map(Writer::cut_at).collect();
                     let (known, superseded): (Vec<_>, Vec<_>) = moved.into_iter().unzip();
@@ -94,11 +90,22 @@ impl Owned<'_> {
                 Stage::Marked(pos, superseded) => {
                     self.ledgers.iter_mut().zip(superseded).for_each(|(writer, batch)| writer.send(batch));
                     self.marked = pos;
-                    return Some(pos);
+                    return Ok(Some(pos));
                 }
             };
         }
-        None
+        Ok(None)
+    }
+}
+
+impl Owned<'_> {
+    /// P1, claim-3, claim-4: a checkpoint goes on once everything before it is acknowledged, and counts.
+    fn waits(&self) -> bool {
+        match self.stage {
+            Stage::Idle => true,
+            Stage::Published(..) => guard!("checkpoint-after-acks", self.changes.iter().any(Writer::is_before_cut)),
+            Stage::Known(..) | Stage::Marked(..) => self.ledgers.iter().any(Writer::in_flight),
+        }
     }
 
     /// The first copy of a collection is so far: a checkpoint falls due, at once behind the last row.

@@ -30,7 +30,7 @@ pub use fold::LaneOf;
 use fold::{Addressed, Fold, Published, known_after};
 use futures_util::future::select_all;
 use letters::Letters;
-use ownership::Ownership;
+use ownership::{Checkpoints, Ownership};
 use rows::{Restored, Rows};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -318,22 +318,6 @@ impl Ownership for Owned<'_> {
     async fn tend(&mut self) -> Result<Option<Position>> {
         self.begin().await?;
         self.advance().await
-    }
-
-    fn checkpoint_ms(&self) -> u64 {
-        self.next_ms()
-    }
-
-    async fn begin(&mut self) -> Result<()> {
-        if self.is_under_way() { Ok(()) } else { self.begin_checkpoint().await }
-    }
-
-    fn is_under_way(&self) -> bool {
-        !matches!(self.stage, Stage::Idle)
-    }
-
-    async fn advance(&mut self) -> Result<Option<Position>> {
-        Ok(self.go_on())
     }
 
     fn elected(&mut self) -> Option<&mut Writer> {

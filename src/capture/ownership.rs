@@ -9,8 +9,24 @@ use crate::runtime::error::{Error, Remedy, Result};
 use crate::topic::owner::{IN_FLIGHT_BYTES_MAX, Writer};
 use std::future::Future;
 
+/// Its checkpoints, one at a time, each made while reading goes on (docs/decisions/0012).
+pub trait Checkpoints: Send {
+    /// When there is something to do for a checkpoint, in milliseconds since 1970; never while nothing moved, and
+    /// never while published changes are still re-read (read-13).
+    fn checkpoint_ms(&self) -> u64;
+
+    /// Takes down what a checkpoint is to say, if none is under way.
+    fn begin(&mut self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Whether a checkpoint is under way.
+    fn is_under_way(&self) -> bool;
+
+    /// Goes on with the checkpoint as far as the answers allow; returns its position once it is durable.
+    fn advance(&mut self) -> impl Future<Output = Result<Option<Position>>> + Send;
+}
+
 /// A LOG platform, owned.
-pub trait Ownership: Copier + Send {
+pub trait Ownership: Copier + Checkpoints {
     /// Where to read the source from: behind the newest checkpoint. At the very first start that is
     /// where the log stands now, made durable before anything else happens.
     fn start(&mut self) -> impl Future<Output = Result<Position>> + Send;
@@ -34,19 +50,6 @@ pub trait Ownership: Copier + Send {
     /// Does what is due: begins a checkpoint or goes on with it; returns the position the source may discard up to,
     /// once that is durable.
     fn tend(&mut self) -> impl Future<Output = Result<Option<Position>>> + Send;
-
-    /// When there is something to do for a checkpoint, in milliseconds since 1970; never while nothing moved, and
-    /// never while published changes are still re-read (read-13).
-    fn checkpoint_ms(&self) -> u64;
-
-    /// Takes down what a checkpoint is to say, if none is under way.
-    fn begin(&mut self) -> impl Future<Output = Result<()>> + Send;
-
-    /// Whether a checkpoint is under way.
-    fn is_under_way(&self) -> bool;
-
-    /// Goes on with the checkpoint as far as the answers allow; returns its position once it is durable.
-    fn advance(&mut self) -> impl Future<Output = Result<Option<Position>>> + Send;
 
     /// Waits for the checkpoint under way, if there is one.
     fn complete(&mut self) -> impl Future<Output = Result<Option<Position>>> + Send {

@@ -2,6 +2,7 @@
 //! made until then are durable first, and count (P1), then the mark is (P2). Reading goes on meanwhile.
 
 use super::{Direct, Writing};
+use crate::capture::ownership::Checkpoints;
 use crate::event::{Position, ReaderMark, Record};
 use crate::guard;
 use crate::runtime::error::Result;
@@ -20,10 +21,9 @@ pub(super) enum Stage {
     Marked(Position),
 }
 
-impl Direct<'_> {
-    /// When there is something to do, in milliseconds since 1970; never while nothing moved.
-    pub(super) fn next_ms(&self) -> u64 {
-        if !matches!(self.stage, Stage::Idle) {
+impl Checkpoints for Direct<'_> {
+    fn checkpoint_ms(&self) -> u64 {
+        if self.is_under_way() {
             return if self.waits() { u64::MAX } else { 0 };
         }
         let idle = self.through == self.marked && !self.noted;
@@ -35,8 +35,14 @@ impl Direct<'_> {
         }
     }
 
-    /// Takes down what a checkpoint is to say.
-    pub(super) async fn begin_checkpoint(&mut self) -> Result<()> {
+    fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Idle)
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        if self.is_under_way() {
+            return Ok(());
+        }
         self.marked_ms = self.capture().clock.now_ms();
         self.letters.send(&self.fused.reader).await?;
         self.lanes.iter_mut().for_each(Writing::cut);
@@ -54,18 +60,7 @@ impl Direct<'_> {
         Ok(())
     }
 
-    /// P1, claim-3, claim-4: a checkpoint goes on once everything before it is acknowledged, and counts.
-    fn waits(&self) -> bool {
-        let before_cut = || self.lanes.iter().any(|writing| writing.writer.is_before_cut());
-        match self.stage {
-            Stage::Idle => true,
-            Stage::Published(_) => guard!("fused-checkpoint-after-acks", before_cut()),
-            Stage::Marked(_) => self.ledger.in_flight(),
-        }
-    }
-
-    /// Goes on as far as the answers allow; returns the position the source may discard up to, once it is durable.
-    pub(super) async fn go_on(&mut self) -> Result<Option<Position>> {
+    async fn advance(&mut self) -> Result<Option<Position>> {
         while !self.waits() {
             self.stage = match std::mem::take(&mut self.stage) {
                 Stage::Idle => return Ok(None),
@@ -83,5 +78,17 @@ impl Direct<'_> {
             };
         }
         Ok(None)
+    }
+}
+
+impl Direct<'_> {
+    /// P1, claim-3, claim-4: a checkpoint goes on once everything before it is acknowledged, and counts.
+    fn waits(&self) -> bool {
+        let before_cut = || self.lanes.iter().any(|writing| writing.writer.is_before_cut());
+        match self.stage {
+            Stage::Idle => true,
+            Stage::Published(_) => guard!("fused-checkpoint-after-acks", before_cut()),
+            Stage::Marked(_) => self.ledger.in_flight(),
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::capture::Capture;
 use crate::capture::copy::Copier;
 use crate::capture::fold::View;
 use crate::capture::letters::Letters;
-use crate::capture::ownership::Ownership;
+use crate::capture::ownership::{Checkpoints, Ownership};
 use crate::connectors::contract::{Change, CollectionNo, Copied, LogPlatform, ReadBatch, Transaction, Unreadable};
 use crate::event::{Copying, Fp, Key, Offset, Position, Record, Stamp};
 use crate::guard;
@@ -342,22 +342,6 @@ impl Ownership for Direct<'_> {
         }
         self.begin().await?;
         self.advance().await
-    }
-
-    fn checkpoint_ms(&self) -> u64 {
-        self.next_ms()
-    }
-
-    async fn begin(&mut self) -> Result<()> {
-        if self.is_under_way() { Ok(()) } else { self.begin_checkpoint().await }
-    }
-
-    fn is_under_way(&self) -> bool {
-        !matches!(self.stage, Stage::Idle)
-    }
-
-    async fn advance(&mut self) -> Result<Option<Position>> {
-        self.go_on().await
     }
 
     fn elected(&mut self) -> Option<&mut Writer> {
