@@ -19,8 +19,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -70,6 +71,9 @@ pub(super) struct KafkaMember {
     filled: Arc<Notify>,
     /// Whether the group knows this node by its name.
     named: bool,
+    topics: Vec<Arc<str>>,
+    /// The group was asked to share anew.
+    asked_anew: AtomicBool,
 }
 
 impl KafkaMember {
@@ -94,9 +98,9 @@ impl KafkaMember {
         let filled = Arc::new(Notify::new());
         let wake = filled.clone();
         consumer.set_nonempty_callback(move || wake.notify_one());
-        let topics: Vec<&str> = topics.iter().map(|t| &**t).collect();
-        consumer.subscribe(&topics).map_err(|e| failed(doing, e).at("group", group))?;
-        Ok(KafkaMember { log, consumer: Arc::new(consumer), filled, named })
+        let (topics, asked_anew) = (topics.to_vec(), AtomicBool::new(false));
+        subscribe(&consumer, &topics, None).map_err(|e| failed(doing, e).at("group", group))?;
+        Ok(KafkaMember { log, consumer: Arc::new(consumer), filled, named, topics, asked_anew })
     }
 
     fn state(&self) -> &Mutex<group::State> {
@@ -168,6 +172,7 @@ impl Membership for KafkaMember {
     async fn next(&self) -> Result<Assignment> {
         loop {
             self.turn();
+            self.ask_anew().await;
             if let Some(told) = self.take_told() {
                 return told.map_err(|e| self.log.explain(e));
             }
@@ -243,6 +248,11 @@ impl Membership for KafkaMember {
     }
 }
 
+fn subscribe(consumer: &BaseConsumer<Group>, topics: &[Arc<str>], more: Option<&str>) -> KafkaResult<()> {
+    let topics: Vec<&str> = topics.iter().map(|topic| &**topic).chain(more).collect();
+    consumer.subscribe(&topics)
+}
+
 fn joining(at: &Partition) -> Error {
     Error::new(Code::LogUnreachable, "the group could not be joined in time").at("partition", at)
 }
@@ -260,17 +270,40 @@ impl KafkaMember {
         }
     }
 
+    /// A name that comes back is given what it held before and nobody else is asked, so that one which had stepped
+    /// aside, or was killed before it was given anything, would have nothing for ever. Who begins with nothing asks
+    /// for one topic more: then the group shares anew.
+    async fn ask_anew(&self) {
+        let has_nothing = {
+            let state = self.state().lock();
+            state.joined && !state.closing && !state.held.iter().any(|at| self.topics.contains(&at.topic))
+        };
+        if !self.named || !has_nothing || self.asked_anew.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let other = self.log.0.settings.idle_topic();
+        if self.knows(&other).await
+            && let Err(error) = subscribe(&self.consumer, &self.topics, Some(&other))
+        {
+            tracing::warn!(%error, "the group could not be asked to share anew");
+        }
+    }
+
+    /// Whether a topic is known to this member: it joins again at once only then.
+    async fn knows(&self, topic: &str) -> bool {
+        let (consumer, name) = (self.consumer.clone(), topic.to_owned());
+        let known = blocking(move || {
+            let metadata = consumer.fetch_metadata(Some(&name), REQUEST);
+            let metadata = metadata.map_err(|e| failed("a topic beside those worked on is not known", e))?;
+            Ok(metadata.topics().iter().any(|topic| topic.name() == name && topic.error().is_none()))
+        });
+        matches!(known.await, Ok(true))
+    }
+
     /// Lets the group give this member's partitions to others: it asks for a topic nobody works on.
     async fn step_aside(&self) {
         let other = self.log.0.settings.idle_topic();
-        let (consumer, name) = (self.consumer.clone(), other.clone());
-        // The member itself must know the topic: it joins again at once only then.
-        let exists = blocking(move || {
-            let metadata = consumer.fetch_metadata(Some(&name), REQUEST);
-            let metadata = metadata.map_err(|e| failed("the topic to step aside to is not known", e))?;
-            Ok(metadata.topics().iter().any(|topic| topic.name() == name && topic.error().is_none()))
-        });
-        if !matches!(exists.await, Ok(true)) {
+        if !self.knows(&other).await {
             return;
         }
         match self.consumer.subscribe(&[&other]) {
