@@ -135,10 +135,12 @@ impl KafkaMember {
             Some(K::AutoOffsetReset | K::OffsetOutOfRange | K::PollExceeded) => {
                 tracing::debug!(%error, "heard in a group")
             }
+            // A member whose answers were lost with a broker may also be put out by its own next attempt: it joins anew.
             Some(K::FencedInstanceId | K::Fatal) if self.named => {
-                let text = "another node has the same name in the group; a data folder was copied, or is used twice: \
-                            remove the file `node-id` from it";
-                self.state().lock().failed = Some(Error::new(Code::LogFailed, text).caused_by(error));
+                let text = "the group was joined again under this node's name. If this goes on, another node has the \
+                            same name, because a data folder was copied or is used twice: remove the file `node-id` \
+                            from one of them";
+                self.state().lock().failed = Some(Error::new(Code::LogUnreachable, text).caused_by(error));
             }
             _ => self.state().lock().failed = Some(failed("the group told of trouble", error)),
         }
