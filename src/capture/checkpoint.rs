@@ -5,8 +5,7 @@
 use super::Owned;
 use super::ownership::Checkpoints;
 use super::rows::Moved;
-use crate::connectors::contract::CollectionNo;
-use crate::event::{Copying, Position, ReaderMark, Record};
+use crate::event::{Position, ReaderMark, Record};
 use crate::guard;
 use crate::runtime::error::Result;
 use crate::topic::message::message;
@@ -33,11 +32,11 @@ impl Checkpoints for Owned<'_> {
         if self.is_under_way() {
             return if self.waits() { u64::MAX } else { 0 };
         }
-        let idle = self.through == self.marked && self.fold.moved.is_empty() && !self.noted;
-        if idle || guard!("read-13", self.fold.rereading(self.through)) {
+        let idle = self.reached.is_marked() && self.fold.moved.is_empty();
+        if idle || guard!("read-13", self.fold.rereading(self.reached.through)) {
             u64::MAX
         } else {
-            self.marked_ms.saturating_add(self.capture.checkpoint_every_ms)
+            self.reached.due_ms(self.capture.checkpoint_every_ms)
         }
     }
 
@@ -49,25 +48,16 @@ impl Checkpoints for Owned<'_> {
         if self.is_under_way() {
             return Ok(());
         }
-        self.marked_ms = self.capture.clock.now_ms();
         // read-13, P3: never while re-reading.
-        if guard!("read-13", self.fold.rereading(self.through)) {
+        if guard!("read-13", self.fold.rereading(self.reached.through)) {
             return Ok(());
         }
         self.letters.send(self.capture).await?;
         let moved = self.take_moved()?;
         self.changes.iter_mut().for_each(Writer::cut);
-        (self.number, self.noted) = (self.number + 1, false);
-        let mark = ReaderMark {
-            stamp: self.stamp,
-            number: self.number,
-            pos: self.through,
-            ctr: self.fold.ctr.clone(),
-            cpos: Vec::new(),
-            lastpos: self.fold.lastpos.clone(),
-            copied: self.copied.clone(),
-        };
-        self.stage = Stage::Published(Box::new(mark), moved);
+        let (ctr, lastpos) = (self.fold.ctr.clone(), self.fold.lastpos.clone());
+        let mark = self.reached.mark(self.stamp, ctr, lastpos, self.capture.clock.now_ms());
+        self.stage = Stage::Published(mark, moved);
         Ok(())
     }
 
@@ -89,7 +79,7 @@ impl Checkpoints for Owned<'_> {
                 }
                 Stage::Marked(pos, superseded) => {
                     self.ledgers.iter_mut().zip(superseded).for_each(|(writer, batch)| writer.send(batch));
-                    self.marked = pos;
+                    self.reached.confirm(pos);
                     return Ok(Some(pos));
                 }
             };
@@ -105,17 +95,6 @@ impl Owned<'_> {
             Stage::Idle => true,
             Stage::Published(..) => guard!("checkpoint-after-acks", self.changes.iter().any(Writer::is_before_cut)),
             Stage::Known(..) | Stage::Marked(..) => self.ledgers.iter().any(Writer::in_flight),
-        }
-    }
-
-    /// The first copy of a collection is so far: a checkpoint falls due, at once behind the last row.
-    pub(super) fn note_copied(&mut self, collection: CollectionNo, copying: Copying) {
-        self.noted = true;
-        if copying == Copying::Done {
-            self.marked_ms = 0;
-        }
-        if let Some(state) = self.copied.get_mut(usize::from(collection)) {
-            *state = copying;
         }
     }
 }

@@ -86,11 +86,11 @@ impl Copier for Owned<'_> {
     }
 
     fn copied(&self) -> &[Copying] {
-        &self.copied
+        &self.reached.copied
     }
 
     fn through(&self) -> Position {
-        self.through
+        self.reached.through
     }
 
     fn publish_copied(&mut self, rows: Vec<Copied>, at: Position) -> Result<()> {
@@ -98,7 +98,7 @@ impl Copier for Owned<'_> {
         let now_ms = self.capture.clock.now_ms();
         let proposals = self.fold.copied(&rows, at, now_ms, self.stamp);
         self.capture.progress.captured_bytes(rows.iter().map(|row| row.key.0.len() + row.row.size()).sum());
-        self.capture.progress.captured(rows.len(), proposals.len(), self.through.commit, now_ms);
+        self.capture.progress.captured(rows.len(), proposals.len(), self.reached.through.commit, now_ms);
         self.send(proposals);
         Ok(())
     }
@@ -108,6 +108,6 @@ impl Copier for Owned<'_> {
     }
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {
-        self.note_copied(collection, copying);
+        self.reached.note(collection, copying);
     }
 }

@@ -10,12 +10,13 @@ pub mod forms;
 mod image;
 pub mod letters;
 pub mod ownership;
+pub mod reached;
 mod rows;
 pub mod truncate;
 pub mod view;
 
 use crate::connectors::contract::{Change, CollectionNo, LogPlatform, ReadBatch};
-use crate::event::{ActorId, Copying, Op, Position, Proposal, Record, Role, Schema, Stamp, Validity};
+use crate::event::{ActorId, Op, Position, Proposal, Record, Role, Schema, Stamp, Validity};
 use crate::guard;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
@@ -31,6 +32,7 @@ use fold::{Addressed, Fold, Published, known_after};
 use futures_util::future::select_all;
 use letters::Letters;
 use ownership::{Checkpoints, Ownership};
+use reached::Reached;
 use rows::{Restored, Rows};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -87,17 +89,9 @@ pub struct Owned<'a> {
     changes: Vec<Writer>,
     ledgers: Vec<Writer>,
     rows: Rows,
-    number: u64,
-    copied: Vec<Copying>,
+    reached: Reached,
     /// What cannot be told, by partition of C; durable before the next checkpoint (P1, P4).
     letters: Letters,
-    /// Everything up to here is folded.
-    through: Position,
-    /// What the newest checkpoint says.
-    marked: Position,
-    marked_ms: u64,
-    /// A first copy went on since.
-    noted: bool,
     /// The checkpoint under way.
     stage: Stage,
 }
@@ -212,13 +206,8 @@ impl Capture {
             changes,
             ledgers,
             rows: restored.rows,
-            number: mark.as_ref().map_or(0, |m| m.number),
-            copied: mark.as_ref().map_or_else(|| vec![Copying::Todo; collections], |m| m.copied.clone()),
+            reached: Reached::behind(mark.as_ref(), collections, self.clock.now_ms()),
             letters: Letters::default(),
-            through: mark.as_ref().map_or(Position::START, |m| m.pos),
-            marked: mark.as_ref().map_or(Position::START, |m| m.pos),
-            marked_ms: self.clock.now_ms(),
-            noted: false,
             stage: Stage::Idle,
         }
     }
@@ -244,7 +233,7 @@ fn read_back(fold: &mut Fold, lane: usize, collection: CollectionNo, proposal: &
 impl Owned<'_> {
     /// Copies of an earlier life move RS before a checkpoint says that nothing is left to re-read.
     fn pass_copies(&mut self) {
-        if guard!("copies-first", !self.fold.rereading(self.through)) {
+        if guard!("copies-first", !self.fold.rereading(self.reached.through)) {
             self.fold.pass_all_copies();
         }
     }
@@ -262,15 +251,15 @@ impl Owned<'_> {
 
 impl Ownership for Owned<'_> {
     async fn start(&mut self) -> Result<Position> {
-        if self.number == 0 {
-            self.through = self.capture.platform.position().await?;
+        if self.reached.is_new() {
+            self.reached.through = self.capture.platform.position().await?;
             self.begin().await?;
             self.complete().await?;
         }
         self.rows.fetch_for(&mut self.fold, [])?;
         self.pass_copies();
         self.first_views().await?;
-        Ok(self.through)
+        Ok(self.reached.through)
     }
 
     fn in_flight_bytes(&self) -> usize {
@@ -288,10 +277,10 @@ impl Ownership for Owned<'_> {
         self.rows.fetch_of(&mut self.fold, &batch.transactions)?;
         let now_ms = self.capture.clock.now_ms();
         let proposals = self.folded(&batch, now_ms).await?;
-        self.through = self.through.max(batch.through);
+        self.reached.through = self.reached.through.max(batch.through);
         let changes = || batch.transactions.iter().flat_map(|t| &t.changes);
         self.capture.progress.captured_bytes(changes().map(Change::size).sum());
-        self.capture.progress.captured(changes().count(), proposals.len(), self.through.commit, now_ms);
+        self.capture.progress.captured(changes().count(), proposals.len(), self.reached.through.commit, now_ms);
         self.pass_copies();
         self.send(proposals);
         Ok(())

@@ -26,12 +26,11 @@ impl Checkpoints for Direct<'_> {
         if self.is_under_way() {
             return if self.waits() { u64::MAX } else { 0 };
         }
-        let idle = self.through == self.marked && !self.noted;
         // read-13
-        if idle || guard!("fused-read-13", self.is_rereading()) {
+        if self.reached.is_marked() || guard!("fused-read-13", self.is_rereading()) {
             u64::MAX
         } else {
-            self.marked_ms.saturating_add(self.capture().checkpoint_every_ms)
+            self.reached.due_ms(self.capture().checkpoint_every_ms)
         }
     }
 
@@ -43,20 +42,12 @@ impl Checkpoints for Direct<'_> {
         if self.is_under_way() {
             return Ok(());
         }
-        self.marked_ms = self.capture().clock.now_ms();
         self.letters.send(&self.fused.reader).await?;
         self.lanes.iter_mut().for_each(Writing::cut);
-        (self.number, self.noted) = (self.number + 1, false);
-        let me = self.capture().me;
-        self.stage = Stage::Published(Box::new(ReaderMark {
-            stamp: self.stamp,
-            number: self.number,
-            pos: self.through,
-            ctr: self.lanes.iter().map(|writing| writing.lane.ctr(me)).collect(),
-            cpos: Vec::new(),
-            lastpos: self.lanes.iter().map(|writing| writing.lane.lastpos()).collect(),
-            copied: self.copied.clone(),
-        }));
+        let (me, now_ms) = (self.capture().me, self.capture().clock.now_ms());
+        let ctr = self.lanes.iter().map(|writing| writing.lane.ctr(me)).collect();
+        let lastpos = self.lanes.iter().map(|writing| writing.lane.lastpos()).collect();
+        self.stage = Stage::Published(self.reached.mark(self.stamp, ctr, lastpos, now_ms));
         Ok(())
     }
 
@@ -72,7 +63,7 @@ impl Checkpoints for Direct<'_> {
                     Stage::Marked(pos)
                 }
                 Stage::Marked(pos) => {
-                    self.marked = pos;
+                    self.reached.confirm(pos);
                     return Ok(Some(pos));
                 }
             };

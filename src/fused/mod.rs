@@ -16,6 +16,7 @@ use crate::capture::copy::Copier;
 use crate::capture::fold::View;
 use crate::capture::letters::Letters;
 use crate::capture::ownership::{Checkpoints, Ownership};
+use crate::capture::reached::Reached;
 use crate::connectors::contract::{Change, CollectionNo, Copied, LogPlatform, ReadBatch, Transaction, Unreadable};
 use crate::event::{Copying, Fp, Key, Offset, Position, Record, Stamp};
 use crate::guard;
@@ -65,8 +66,7 @@ pub struct Direct<'a> {
     lanes: Vec<Writing>,
     /// The first L: checkpoints.
     ledger: Writer,
-    number: u64,
-    copied: Vec<Copying>,
+    reached: Reached,
     /// What the log has shown of rows while a first copy is under way (who-5).
     shown: HashMap<(CollectionNo, Key), (Position, Fp)>,
     /// Where each collection was truncated last.
@@ -77,12 +77,7 @@ pub struct Direct<'a> {
     id: u64,
     /// Dead letters that are not durable yet.
     letters: Letters,
-    through: Position,
-    marked: Position,
-    marked_ms: u64,
     looked_ms: u64,
-    /// A first copy went on since the newest checkpoint was begun.
-    noted: bool,
     /// The checkpoint under way.
     stage: Stage,
 }
@@ -189,15 +184,11 @@ impl<'a> Direct<'a> {
     }
 
     fn is_rereading(&self) -> bool {
-        self.lanes.iter().any(|writing| self.through < writing.lane.lastpos())
+        self.lanes.iter().any(|writing| self.reached.through < writing.lane.lastpos())
     }
 
     fn log_found(&self) -> Found {
-        if self.is_copying() { Found::LogNoted } else { Found::Log }
-    }
-
-    fn is_copying(&self) -> bool {
-        self.copied.iter().any(|c| *c != Copying::Done)
+        if self.reached.is_copying() { Found::LogNoted } else { Found::Log }
     }
 
     async fn settle_all(&mut self) -> Result<()> {
@@ -217,11 +208,11 @@ impl Copier for Direct<'_> {
     }
 
     fn copied(&self) -> &[Copying] {
-        &self.copied
+        &self.reached.copied
     }
 
     fn through(&self) -> Position {
-        self.through
+        self.reached.through
     }
 
     /// who-5: what the log has shown since is not published again.
@@ -241,7 +232,7 @@ impl Copier for Direct<'_> {
             self.settle(lane, Image::copied(row, at), now_ms, Found::Copy)?;
             versions += 1;
         }
-        self.capture().progress.captured(found, versions, self.through.commit, now_ms);
+        self.capture().progress.captured(found, versions, self.reached.through.commit, now_ms);
         self.lanes.iter_mut().for_each(Writing::send);
         Ok(())
     }
@@ -251,15 +242,8 @@ impl Copier for Direct<'_> {
     }
 
     fn note(&mut self, collection: CollectionNo, copying: Copying) {
-        // A checkpoint falls due, although no position moved; at once behind the last row.
-        self.noted = true;
-        if copying == Copying::Done {
-            self.marked_ms = 0;
-        }
-        if let Some(state) = self.copied.get_mut(usize::from(collection)) {
-            *state = copying;
-        }
-        if !self.is_copying() {
+        self.reached.note(collection, copying);
+        if !self.reached.is_copying() {
             self.shown = HashMap::new();
         }
     }
@@ -267,12 +251,12 @@ impl Copier for Direct<'_> {
 
 impl Ownership for Direct<'_> {
     async fn start(&mut self) -> Result<Position> {
-        if self.number == 0 {
-            self.through = self.capture().platform.position().await?;
+        if self.reached.is_new() {
+            self.reached.through = self.capture().platform.position().await?;
             self.begin().await?;
             self.complete().await?;
         }
-        Ok(self.through)
+        Ok(self.reached.through)
     }
 
     fn in_flight_bytes(&self) -> usize {
@@ -296,9 +280,9 @@ impl Ownership for Direct<'_> {
                 }
             }
         }
-        self.through = self.through.max(batch.through);
+        self.reached.through = self.reached.through.max(batch.through);
         self.capture().progress.captured_bytes(bytes);
-        self.capture().progress.captured(changes, versions, self.through.commit, now_ms);
+        self.capture().progress.captured(changes, versions, self.reached.through.commit, now_ms);
         self.lanes.iter_mut().for_each(Writing::send);
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::checkpoint::Stage;
 use super::lane::Lane;
 use super::{Direct, Fused, Writing};
 use crate::capture::letters::Letters;
+use crate::capture::reached::Reached;
 use crate::event::{
     Canonical, Copying, Fp, Key, Offset, Origin, Position, ReaderMark, Record, ResolverMark, Role, Stamp, Validity,
 };
@@ -173,24 +174,18 @@ impl Fused {
         shown: Shown,
     ) -> Direct<'_> {
         let now_ms = self.reader.clock.now_ms();
-        let through = mark.map_or(Position::START, |m| m.pos);
         Direct {
             fused: self,
             stamp,
             lanes,
             ledger,
-            number: mark.map_or(0, |m| m.number),
-            copied: mark.map_or_else(|| vec![Copying::Todo; self.reader.schemas.len()], |m| m.copied.clone()),
+            reached: Reached::behind(mark, self.reader.schemas.len(), now_ms),
             shown,
             truncated: HashMap::new(),
             views: HashMap::new(),
             id: u64::try_from(stamp.owner & u128::from(u64::MAX)).unwrap_or_default(),
-            through,
-            marked: through,
-            marked_ms: now_ms,
             letters: Letters::default(),
             looked_ms: now_ms,
-            noted: false,
             stage: Stage::Idle,
         }
     }

@@ -226,7 +226,8 @@ pub enum Assignment {
 #[async_trait]
 pub trait Membership: Send + Sync {
     /// Waits for the next change of the assignment. Must be called again and again: it is also the
-    /// sign of life (claim-8).
+    /// sign of life (claim-8). Partitions of a topic nobody asked for may be among them: there is nothing to do
+    /// for those but to release them when they are asked back.
     async fn next(&self) -> Result<Assignment>;
 
     /// Says that revoked partitions were handed over.

@@ -4,6 +4,7 @@
 use super::server::shared;
 use super::{follow, soon};
 use driftless::runtime::clock::SystemClock;
+use driftless::runtime::error::Remedy;
 use driftless::topic::kafka::{KafkaLog, KafkaSettings};
 use driftless::topic::{Cleanup, Log, Membership, Message, Partition, Raw, suite};
 use std::sync::Arc;
@@ -43,6 +44,45 @@ async fn a_node_that_comes_back_under_its_name_has_its_partitions_at_once() {
     until_it_has(&*again, &mut after, 4).await;
     assert!(after.iter().all(|at| again.holds(at)));
     drop(killed);
+}
+
+/// claim-9: a group that still knows the name would give it what it held last, which is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_left_and_comes_back_under_its_name_has_its_partitions_again() {
+    let log = node(Some("returns")).await;
+    let topics: [Arc<str>; 1] = ["members.again".into()];
+    log.create(&suite::spec(&topics[0], 4, Cleanup::Keep)).await.unwrap();
+    for _ in 0..2 {
+        let member = log.join("members.again", &topics).await.unwrap();
+        let mut mine = Vec::new();
+        // What it asked for when it stepped aside may come back too.
+        while mine.iter().filter(|at: &&Partition| at.topic == topics[0]).count() != 4 {
+            follow(&*member, &mut mine).await;
+        }
+        soon("leaving", member.leave()).await;
+    }
+}
+
+/// claim-9: a member whose answers were lost with a broker is put out by its own next attempt, as by another node.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_put_out_by_its_own_name_is_told_so_and_may_join_anew() {
+    let (one, other) = (node(Some("twice")).await, node(Some("twice")).await);
+    let topics: [Arc<str>; 1] = ["members.twice".into()];
+    one.create(&suite::spec(&topics[0], 4, Cleanup::Keep)).await.unwrap();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    let first = one.join("members.twice", &topics).await.unwrap();
+    until_it_has(&*first, &mut before, 4).await;
+    let second = other.join("members.twice", &topics).await.unwrap();
+    until_it_has(&*second, &mut after, 4).await;
+    let told = soon("being put out", async {
+        loop {
+            if let Err(error) = first.next().await {
+                break error;
+            }
+        }
+    });
+    let told = told.await;
+    assert!(matches!(told.remedy(), Remedy::Retry { .. }) && told.to_string().contains("`node-id`"), "{told}");
 }
 
 async fn leaves_at_once(name: Option<&str>, topic: &str) {
