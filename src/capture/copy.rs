@@ -18,6 +18,12 @@ pub trait Copier {
     /// How far the first copy of each collection is.
     fn copied(&self) -> &[Copying];
 
+    /// The next collection to be copied; `None` if there is nothing to copy now.
+    fn to_copy(&self) -> Option<CollectionNo> {
+        let open = self.copied().iter().position(|c| *c != Copying::Done);
+        open.and_then(|c| CollectionNo::try_from(c).ok())
+    }
+
     /// The log is folded up to here.
     fn through(&self) -> Position;
 
@@ -39,11 +45,10 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// The next collection that is not copied yet; `None` if all are.
+    /// Begins, or goes on, where there is something to copy.
     pub fn begin<O: Copier>(owned: &O) -> impl Future<Output = Result<Option<Copy>>> + Send + use<O> {
-        let open = owned.copied().iter().position(|c| *c != Copying::Done);
-        let collection = open.and_then(|c| CollectionNo::try_from(c).ok());
-        let after = match open.and_then(|c| owned.copied().get(c)) {
+        let collection = owned.to_copy();
+        let after = match collection.and_then(|c| owned.copied().get(usize::from(c))) {
             Some(Copying::Through(key)) => Some(key.clone()),
             _ => None,
         };

@@ -1,5 +1,6 @@
 //! Checkpoints of a fused reader. Each says how far the platform's log is published as of one moment: the versions
-//! made until then are durable first, and count (P1), then the mark is (P2). Reading goes on meanwhile.
+//! made until then are durable first, and count (P1), then the mark is (P2). Reading goes on meanwhile. While
+//! collections are held, what the others published is noted, and the position stays.
 
 use super::{Direct, Writing};
 use crate::capture::ownership::Checkpoints;
@@ -46,12 +47,12 @@ impl Checkpoints for Direct<'_> {
         self.marked_ms = self.capture().clock.now_ms();
         self.letters.send(&self.fused.reader).await?;
         self.lanes.iter_mut().for_each(Writing::cut);
-        (self.number, self.noted) = (self.number + 1, false);
+        (self.number, self.noted, self.cut_at) = (self.number + 1, false, self.through);
         let me = self.capture().me;
         self.stage = Stage::Published(Box::new(ReaderMark {
             stamp: self.stamp,
             number: self.number,
-            pos: self.through,
+            pos: self.told(),
             ctr: self.lanes.iter().map(|writing| writing.lane.ctr(me)).collect(),
             cpos: Vec::new(),
             lastpos: self.lanes.iter().map(|writing| writing.lane.lastpos()).collect(),
@@ -72,7 +73,7 @@ impl Checkpoints for Direct<'_> {
                     Stage::Marked(pos)
                 }
                 Stage::Marked(pos) => {
-                    self.marked = pos;
+                    self.marked = self.cut_at;
                     return Ok(Some(pos));
                 }
             };
@@ -82,6 +83,11 @@ impl Checkpoints for Direct<'_> {
 }
 
 impl Direct<'_> {
+    /// How far everything is published. P2: what is held is not, so the source must keep it.
+    fn told(&self) -> Position {
+        if self.fused.held.is_empty() || !guard!("fused-held", true) { self.through } else { self.began }
+    }
+
     /// P1, claim-3, claim-4: a checkpoint goes on once everything before it is acknowledged, and counts.
     fn waits(&self) -> bool {
         let before_cut = || self.lanes.iter().any(|writing| writing.writer.is_before_cut());

@@ -3,6 +3,10 @@
 //! claim-4), a position before the source may discard (P2); what was published is read back from D,
 //! never computed again (read-12). Memory does not grow with the dataset. Nothing of another writer
 //! is expected: `node` refuses to start a dataset under another mode than the one it began in.
+//!
+//! Collections that people hold are passed over: their changes stay where they are, because no checkpoint
+//! goes past the place this life began to read at. Whoever reads without holding them begins there, and
+//! finds the other collections published already (read-12).
 
 pub mod behind;
 mod checkpoint;
@@ -42,6 +46,8 @@ pub struct Fused {
     pub policy: Arc<dyn Policy>,
     /// When S is written.
     pub projection: Projection,
+    /// The collections of which nothing is published now.
+    pub held: Vec<CollectionNo>,
 }
 
 /// A partition that is written.
@@ -78,6 +84,11 @@ pub struct Direct<'a> {
     /// Dead letters that are not durable yet.
     letters: Letters,
     through: Position,
+    /// Where this life began to read.
+    began: Position,
+    /// How far was read when the newest checkpoint was begun.
+    cut_at: Position,
+    /// The same of the newest one that is durable.
     marked: Position,
     marked_ms: u64,
     looked_ms: u64,
@@ -124,6 +135,13 @@ impl Writing {
     }
 }
 
+impl Fused {
+    /// Whether nothing of a collection is to be published now.
+    fn holds(&self, collection: CollectionNo) -> bool {
+        self.held.contains(&collection)
+    }
+}
+
 impl<'a> Direct<'a> {
     fn capture(&self) -> &'a Capture {
         &self.fused.reader
@@ -134,6 +152,9 @@ impl<'a> Direct<'a> {
         let Transaction { commit, time_ms, first, changes, .. } = transaction;
         let (mut versions, from) = (0, self.log_found());
         for (number, change) in changes.into_iter().enumerate() {
+            if self.fused.holds(change.collection()) {
+                continue;
+            }
             while let Some((collection, _, view)) = views.next_if(|(_, from, _)| *from <= number) {
                 self.look(collection, view);
             }
@@ -220,6 +241,11 @@ impl Copier for Direct<'_> {
         &self.copied
     }
 
+    fn to_copy(&self) -> Option<CollectionNo> {
+        let open = (0..).zip(&self.copied).filter(|(_, copied)| **copied != Copying::Done);
+        open.map(|(collection, _)| collection).find(|collection| !self.fused.holds(*collection))
+    }
+
     fn through(&self) -> Position {
         self.through
     }
@@ -269,6 +295,7 @@ impl Ownership for Direct<'_> {
     async fn start(&mut self) -> Result<Position> {
         if self.number == 0 {
             self.through = self.capture().platform.position().await?;
+            self.began = self.through;
             self.begin().await?;
             self.complete().await?;
         }

@@ -186,6 +186,8 @@ impl Fused {
             views: HashMap::new(),
             id: u64::try_from(stamp.owner & u128::from(u64::MAX)).unwrap_or_default(),
             through,
+            began: through,
+            cut_at: through,
             marked: through,
             marked_ms: now_ms,
             letters: Letters::default(),
