@@ -13,7 +13,7 @@ use super::loops::Loops;
 use super::partition::Lease;
 use crate::connectors::contract::CollectionNo;
 use crate::runtime::error::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -25,6 +25,8 @@ pub(super) struct Switches {
     pub(super) paused: BTreeSet<(String, Option<String>)>,
     /// Datasets whose first write was agreed to.
     pub(super) agreed: BTreeSet<String>,
+    /// How many deletes are meant, by dataset and platform, and until when in milliseconds since 1970 (agent-7).
+    pub(super) believed: BTreeMap<(String, String), (usize, u64)>,
 }
 
 /// What a loop may do.
