@@ -7,6 +7,7 @@ use super::Owned;
 use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, LogPlatform, Snapshot, Unreadable};
 use crate::event::{Copying, Position};
 use crate::runtime::error::Result;
+use crate::runtime::progress::Progress;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -14,6 +15,9 @@ use std::sync::Arc;
 pub trait Copier {
     /// The platform.
     fn platform(&self) -> Arc<dyn LogPlatform>;
+
+    /// Where it is told how far a copy is.
+    fn progress(&self) -> &Progress;
 
     /// How far the first copy of each collection is.
     fn copied(&self) -> &[Copying];
@@ -52,6 +56,7 @@ impl Copy {
             Some(Copying::Through(key)) => Some(key.clone()),
             _ => None,
         };
+        collection.into_iter().for_each(|c| owned.progress().copied(c, 0));
         let platform = owned.platform();
         async move {
             let Some(collection) = collection else { return Ok(None) };
@@ -75,9 +80,11 @@ impl Copy {
             let finished = self.chunk.is_none();
             if finished {
                 owned.note(self.collection, Copying::Done);
+                owned.progress().copied_all(self.collection);
             }
             return Ok(finished);
         };
+        owned.progress().copied(self.collection, rows.len());
         let through = rows.last().map(|row| Copying::Through(row.key.clone()));
         owned.publish_copied(rows, self.snapshot.position())?;
         through.into_iter().for_each(|through| owned.note(self.collection, through));
@@ -88,6 +95,10 @@ impl Copy {
 impl Copier for Owned<'_> {
     fn platform(&self) -> Arc<dyn LogPlatform> {
         self.capture.platform.clone()
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.capture.progress
     }
 
     fn copied(&self) -> &[Copying] {

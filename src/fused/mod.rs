@@ -25,6 +25,7 @@ use crate::event::{Copying, Fp, Key, Offset, Position, Record, Stamp};
 use crate::guard;
 use crate::resolve::Policy;
 use crate::runtime::error::Result;
+use crate::runtime::progress::Progress;
 use crate::settle::Projection;
 use crate::topic::message::message;
 use crate::topic::name::Parts;
@@ -235,6 +236,10 @@ impl<'a> Direct<'a> {
 impl Copier for Direct<'_> {
     fn platform(&self) -> Arc<dyn LogPlatform> {
         self.capture().platform.clone()
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.fused.reader.progress
     }
 
     fn copied(&self) -> &[Copying] {
