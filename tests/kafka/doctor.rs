@@ -66,7 +66,7 @@ datasets:
     assert_eq!(doctor(&path), (0, vec![]), "there is nothing yet");
 
     let connectors = Connectors { compiled: connectors::ALL, known: connectors::KNOWN };
-    let config = Config::load(&[path.display().to_string().into()], connectors, &AllowAll, &OnDisk).unwrap();
+    let config = Config::load(&[path.display().to_string()], connectors, &AllowAll, &OnDisk).unwrap();
     let log = open_with(shared(), &[]).await;
     for spec in all_specs(&config) {
         log.create(&spec).await.unwrap();
