@@ -290,10 +290,15 @@ impl Owned<'_> {
             let keys = found.page(after.as_ref(), PAGE)?;
             let Some(last) = keys.last() else { break };
             after = Some(last.clone());
+            let (number, count) = (self.agent.collection, keys.len());
             self.work(keys).await?;
+            if self.first_copy {
+                self.agent.progress.copied(number, count);
+            }
         }
         if self.first_copy {
             self.first_copy = false;
+            self.agent.progress.copied_all(self.agent.collection);
             self.write_mark().await?;
         }
         Ok(())

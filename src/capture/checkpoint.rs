@@ -79,7 +79,7 @@ impl Checkpoints for Owned<'_> {
                 }
                 Stage::Marked(pos, superseded) => {
                     self.ledgers.iter_mut().zip(superseded).for_each(|(writer, batch)| writer.send(batch));
-                    self.reached.confirm(pos);
+                    self.reached.confirm();
                     return Ok(Some(pos));
                 }
             };

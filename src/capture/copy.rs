@@ -7,6 +7,7 @@ use super::Owned;
 use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, LogPlatform, Snapshot, Unreadable};
 use crate::event::{Copying, Position};
 use crate::runtime::error::Result;
+use crate::runtime::progress::Progress;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -15,8 +16,17 @@ pub trait Copier {
     /// The platform.
     fn platform(&self) -> Arc<dyn LogPlatform>;
 
+    /// Where it is told how far a copy is.
+    fn progress(&self) -> &Progress;
+
     /// How far the first copy of each collection is.
     fn copied(&self) -> &[Copying];
+
+    /// The next collection to be copied; `None` if there is nothing to copy now.
+    fn to_copy(&self) -> Option<CollectionNo> {
+        let open = self.copied().iter().position(|c| *c != Copying::Done);
+        open.and_then(|c| CollectionNo::try_from(c).ok())
+    }
 
     /// The log is folded up to here.
     fn through(&self) -> Position;
@@ -39,14 +49,14 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// The next collection that is not copied yet; `None` if all are.
+    /// Begins, or goes on, where there is something to copy.
     pub fn begin<O: Copier>(owned: &O) -> impl Future<Output = Result<Option<Copy>>> + Send + use<O> {
-        let open = owned.copied().iter().position(|c| *c != Copying::Done);
-        let collection = open.and_then(|c| CollectionNo::try_from(c).ok());
-        let after = match open.and_then(|c| owned.copied().get(c)) {
+        let collection = owned.to_copy();
+        let after = match collection.and_then(|c| owned.copied().get(usize::from(c))) {
             Some(Copying::Through(key)) => Some(key.clone()),
             _ => None,
         };
+        collection.into_iter().for_each(|c| owned.progress().copied(c, 0));
         let platform = owned.platform();
         async move {
             let Some(collection) = collection else { return Ok(None) };
@@ -70,9 +80,11 @@ impl Copy {
             let finished = self.chunk.is_none();
             if finished {
                 owned.note(self.collection, Copying::Done);
+                owned.progress().copied_all(self.collection);
             }
             return Ok(finished);
         };
+        owned.progress().copied(self.collection, rows.len());
         let through = rows.last().map(|row| Copying::Through(row.key.clone()));
         owned.publish_copied(rows, self.snapshot.position())?;
         through.into_iter().for_each(|through| owned.note(self.collection, through));
@@ -83,6 +95,10 @@ impl Copy {
 impl Copier for Owned<'_> {
     fn platform(&self) -> Arc<dyn LogPlatform> {
         self.capture.platform.clone()
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.capture.progress
     }
 
     fn copied(&self) -> &[Copying] {

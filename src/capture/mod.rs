@@ -252,7 +252,7 @@ impl Owned<'_> {
 impl Ownership for Owned<'_> {
     async fn start(&mut self) -> Result<Position> {
         if self.reached.is_new() {
-            self.reached.through = self.capture.platform.position().await?;
+            self.reached.begin_at(self.capture.platform.position().await?);
             self.begin().await?;
             self.complete().await?;
         }

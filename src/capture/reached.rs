@@ -10,9 +10,13 @@ pub struct Reached {
     pub through: Position,
     /// How far the first copy of each collection is.
     pub copied: Vec<Copying>,
+    /// Where this life began to read.
+    began: Position,
     /// Checkpoints, those of earlier lives included.
     number: u64,
-    /// What the newest durable checkpoint says.
+    /// How far it was when the newest checkpoint was begun.
+    cut_at: Position,
+    /// The same of the newest one that is durable.
     marked: Position,
     /// When the newest one was begun.
     begun_ms: u64,
@@ -27,7 +31,27 @@ impl Reached {
         let through = mark.map_or(Position::START, |mark| mark.pos);
         let copied = mark.map_or_else(|| vec![Copying::Todo; collections], |mark| mark.copied.clone());
         let number = mark.map_or(0, |mark| mark.number);
-        Reached { through, copied, number, marked: through, begun_ms: now_ms, noted: false }
+        Reached {
+            through,
+            copied,
+            began: through,
+            number,
+            cut_at: through,
+            marked: through,
+            begun_ms: now_ms,
+            noted: false,
+        }
+    }
+
+    /// There is nothing to go on behind: it begins here.
+    pub fn begin_at(&mut self, position: Position) {
+        (self.through, self.began) = (position, position);
+    }
+
+    /// Where this life began to read.
+    #[must_use]
+    pub fn began(&self) -> Position {
+        self.began
     }
 
     /// Whether there was never a checkpoint.
@@ -68,14 +92,14 @@ impl Reached {
 
     /// Takes down what a checkpoint says; where the partitions stand is known once what was sent has settled.
     pub fn mark(&mut self, stamp: Stamp, ctr: Vec<Ctr>, lastpos: Vec<Position>, now_ms: u64) -> Box<ReaderMark> {
-        (self.number, self.begun_ms, self.noted) = (self.number + 1, now_ms, false);
+        (self.number, self.begun_ms, self.noted, self.cut_at) = (self.number + 1, now_ms, false, self.through);
         let (number, pos, copied) = (self.number, self.through, self.copied.clone());
         Box::new(ReaderMark { stamp, number, pos, ctr, cpos: Vec::new(), lastpos, copied })
     }
 
-    /// A checkpoint is durable, and counts.
-    pub fn confirm(&mut self, pos: Position) {
-        self.marked = pos;
+    /// The newest checkpoint is durable, and counts.
+    pub fn confirm(&mut self) {
+        self.marked = self.cut_at;
     }
 }
 
@@ -93,11 +117,11 @@ mod tests {
         assert_eq!((mark.number, reached.due_ms(100)), (1, 2100));
         reached.note(0, Copying::Done);
         assert_eq!(reached.due_ms(100), 100, "at once behind the last row");
-        reached.confirm(mark.pos);
+        reached.confirm();
         assert!(!reached.is_marked(), "the copy went on since");
         assert_eq!(mark.copied[0], Copying::Through("k".into()));
         let next = reached.mark(Stamp::default(), vec![1], vec![Position::START], 3000);
-        reached.confirm(next.pos);
+        reached.confirm();
         assert!(reached.is_marked() && next.copied[0] == Copying::Done && next.number == 2);
         let again = Reached::behind(Some(&*next), 2, 4000);
         assert!(!again.is_new() && again.is_marked() && again.copied == next.copied);
@@ -109,7 +133,7 @@ mod tests {
         reached.through = Position::end_of(3);
         let mark = reached.mark(Stamp::default(), Vec::new(), Vec::new(), 10);
         reached.through = Position::end_of(4);
-        reached.confirm(mark.pos);
+        reached.confirm();
         assert!(mark.pos == Position::end_of(3) && !reached.is_marked());
     }
 }

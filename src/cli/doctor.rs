@@ -8,7 +8,7 @@ use crate::config::{Config, readiness};
 use crate::node::leftovers::{Leftover, list_leftovers};
 use crate::node::{dataset, log};
 use crate::runtime::clock::SystemClock;
-use crate::runtime::error::{Code, Result};
+use crate::runtime::error::{Code, Error, Result};
 use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -74,30 +74,46 @@ fn row(found: &Found) -> [String; 5] {
     [found.place.clone(), found.dataset.clone(), weight.into(), found.code.clone(), found.text.clone()]
 }
 
+/// The registry and the log, and the settings of the topics that exist.
+async fn look_at_log(config: &Config) -> Vec<Found> {
+    let found = |code: Code, fatal, text| {
+        let (place, dataset) = ("log".into(), String::new());
+        Found { place, dataset, code: code.as_str().into(), fatal, text }
+    };
+    let told = |error: Error| found(error.code, true, error.to_string());
+    let mut all: Vec<Found> = log::check_registry(&config.log).await.err().map(told).into_iter().collect();
+    let opened = match log::Opened::open(&config.log, Arc::new(SystemClock)).await {
+        Ok(opened) => opened,
+        // A node is running: it would tell itself what is wrong with its log.
+        Err(error) if error.code == Code::LogLocked => {
+            let text = "a node is running with it; ask it with `driftless status`";
+            all.push(found(error.code, false, text.into()));
+            return all;
+        }
+        Err(error) => {
+            all.push(told(error));
+            return all;
+        }
+    };
+    for spec in dataset::all_specs(config) {
+        let Err(error) = opened.raw.check(&spec).await else { continue };
+        // What is no matter of one topic would be told of every one.
+        let is_last = error.code != Code::TopicSettings;
+        all.push(told(error));
+        if is_last {
+            break;
+        }
+    }
+    all
+}
+
 async fn look(config: &Config, bar: &Bar) -> Vec<Found> {
-    let mut all = Vec::new();
+    let mut all = look_at_log(config).await;
     let mut note = |place: &str, dataset: &str, code: &str, fatal: bool, text: String| {
         all.push(Found { place: place.into(), dataset: dataset.into(), code: code.into(), fatal, text });
     };
     for problem in readiness::check(config).err().map(|problems| problems.0).unwrap_or_default() {
         note("configuration", "", problem.code.as_str(), true, problem.to_string());
-    }
-    if let Err(error) = log::check_registry(&config.log).await {
-        note("log", "", error.code.as_str(), true, error.to_string());
-    }
-    match log::Opened::open(&config.log, Arc::new(SystemClock)).await {
-        Ok(_) => {}
-        // A node is running: it would tell itself what is wrong with its log.
-        Err(error) if error.code == Code::LogLocked => {
-            note(
-                "log",
-                "",
-                error.code.as_str(),
-                false,
-                "a node is running with it; ask it with `driftless status`".into(),
-            );
-        }
-        Err(error) => note("log", "", error.code.as_str(), true, error.to_string()),
     }
     for configured in &config.datasets {
         let members = dataset::members(config, configured).unwrap_or_default();

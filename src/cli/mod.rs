@@ -6,6 +6,7 @@ pub mod bench;
 pub mod client;
 pub mod config;
 pub mod conflicts;
+pub mod copies;
 pub mod dead;
 pub mod deletes;
 #[cfg(feature = "demo")]
@@ -25,7 +26,6 @@ use crate::config::{Config, Connectors, Machine, Problems, Surroundings};
 use crate::connectors;
 use crate::govern::{AllowAll, Policy};
 use crate::runtime::error::{Code, Error, Result};
-use crate::runtime::telemetry::logging;
 use args::{Args, Common, Verb};
 use clap::Parser;
 use exit::Exit;
@@ -137,14 +137,6 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .map_err(|error| Error::new(Code::Unexpected, "the system gave no threads to work with").caused_by(error))
-}
-
-/// Starts logging for a verb that works for longer.
-///
-/// # Errors
-/// If the filter cannot be understood.
-pub fn start_logging(common: &Common) -> Result<()> {
-    logging::start(common.log_format.into(), &common.log)
 }
 
 /// Tells an error and how the program ends with it.

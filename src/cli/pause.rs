@@ -1,6 +1,7 @@
 //! `driftless pause` and `driftless resume`: a dataset or a collection waits, on every node and over
-//! restarts, until it is resumed. Databases' changes go on being captured meanwhile, so that their logs
-//! do not grow; nothing is settled and nothing is written.
+//! restarts, until it is resumed. Nothing is settled and nothing is written. Databases' changes go on being
+//! captured meanwhile, so that their logs do not grow; but where one database alone writes the dataset,
+//! capturing and settling are one step (resolve-9), so its log keeps them.
 
 use super::args::Common;
 use super::client::tell;

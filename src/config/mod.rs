@@ -67,7 +67,7 @@ pub struct Config {
 const SINGLE: [&str; 5] = ["synchronization", "log", "http", "data-dir", "memory-mb"];
 
 /// Memory for what is known of each key, in MiB, if nothing is said.
-const MEMORY_MB: u32 = 64;
+pub const MEMORY_MB: u32 = 64;
 
 impl Config {
     /// Reads `files` together; each may hold several documents.

@@ -68,6 +68,18 @@ pub struct Finding {
 }
 
 impl Change {
+    /// Whose rows it is about.
+    #[must_use]
+    pub fn collection(&self) -> CollectionNo {
+        match self {
+            Change::Row { collection, .. }
+            | Change::Ledger { collection, .. }
+            | Change::Observed { collection, .. } => *collection,
+            Change::Truncate(collection) => *collection,
+            Change::Unreadable(found) => found.collection,
+        }
+    }
+
     /// About how large it is in bytes: its key and its content.
     #[must_use]
     pub fn size(&self) -> usize {

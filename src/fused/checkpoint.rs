@@ -1,5 +1,6 @@
 //! Checkpoints of a fused reader. Each says how far the platform's log is published as of one moment: the versions
-//! made until then are durable first, and count (P1), then the mark is (P2). Reading goes on meanwhile.
+//! made until then are durable first, and count (P1), then the mark is (P2). Reading goes on meanwhile. While
+//! collections are held, what the others published is noted, and the position stays.
 
 use super::{Direct, Writing};
 use crate::capture::ownership::Checkpoints;
@@ -47,7 +48,9 @@ impl Checkpoints for Direct<'_> {
         let (me, now_ms) = (self.capture().me, self.capture().clock.now_ms());
         let ctr = self.lanes.iter().map(|writing| writing.lane.ctr(me)).collect();
         let lastpos = self.lanes.iter().map(|writing| writing.lane.lastpos()).collect();
-        self.stage = Stage::Published(self.reached.mark(self.stamp, ctr, lastpos, now_ms));
+        let mut mark = self.reached.mark(self.stamp, ctr, lastpos, now_ms);
+        mark.pos = self.told();
+        self.stage = Stage::Published(mark);
         Ok(())
     }
 
@@ -63,7 +66,7 @@ impl Checkpoints for Direct<'_> {
                     Stage::Marked(pos)
                 }
                 Stage::Marked(pos) => {
-                    self.reached.confirm(pos);
+                    self.reached.confirm();
                     return Ok(Some(pos));
                 }
             };
@@ -73,6 +76,15 @@ impl Checkpoints for Direct<'_> {
 }
 
 impl Direct<'_> {
+    /// How far everything is published. P2: what is held is not, so the source must keep it.
+    fn told(&self) -> Position {
+        if self.fused.held.is_empty() || !guard!("fused-held", true) {
+            self.reached.through
+        } else {
+            self.reached.began()
+        }
+    }
+
     /// P1, claim-3, claim-4: a checkpoint goes on once everything before it is acknowledged, and counts.
     fn waits(&self) -> bool {
         let before_cut = || self.lanes.iter().any(|writing| writing.writer.is_before_cut());

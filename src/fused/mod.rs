@@ -3,6 +3,10 @@
 //! claim-4), a position before the source may discard (P2); what was published is read back from D,
 //! never computed again (read-12). Memory does not grow with the dataset. Nothing of another writer
 //! is expected: `node` refuses to start a dataset under another mode than the one it began in.
+//!
+//! Collections that people hold are passed over: their changes stay where they are, because no checkpoint
+//! goes past the place this life began to read at. Whoever reads without holding them begins there, and
+//! finds the other collections published already (read-12).
 
 pub mod behind;
 mod checkpoint;
@@ -22,6 +26,7 @@ use crate::event::{Copying, Fp, Key, Offset, Position, Record, Stamp};
 use crate::guard;
 use crate::resolve::Policy;
 use crate::runtime::error::Result;
+use crate::runtime::progress::Progress;
 use crate::settle::Projection;
 use crate::topic::message::message;
 use crate::topic::name::Parts;
@@ -43,6 +48,8 @@ pub struct Fused {
     pub policy: Arc<dyn Policy>,
     /// When S is written.
     pub projection: Projection,
+    /// The collections of which nothing is published now.
+    pub held: Vec<CollectionNo>,
 }
 
 /// A partition that is written.
@@ -119,6 +126,13 @@ impl Writing {
     }
 }
 
+impl Fused {
+    /// Whether nothing of a collection is to be published now.
+    fn holds(&self, collection: CollectionNo) -> bool {
+        self.held.contains(&collection)
+    }
+}
+
 impl<'a> Direct<'a> {
     fn capture(&self) -> &'a Capture {
         &self.fused.reader
@@ -129,6 +143,9 @@ impl<'a> Direct<'a> {
         let Transaction { commit, time_ms, first, changes, .. } = transaction;
         let (mut versions, from) = (0, self.log_found());
         for (number, change) in changes.into_iter().enumerate() {
+            if self.fused.holds(change.collection()) {
+                continue;
+            }
             while let Some((collection, _, view)) = views.next_if(|(_, from, _)| *from <= number) {
                 self.look(collection, view);
             }
@@ -207,8 +224,17 @@ impl Copier for Direct<'_> {
         self.capture().platform.clone()
     }
 
+    fn progress(&self) -> &Progress {
+        &self.fused.reader.progress
+    }
+
     fn copied(&self) -> &[Copying] {
         &self.reached.copied
+    }
+
+    fn to_copy(&self) -> Option<CollectionNo> {
+        let open = (0..).zip(&self.reached.copied).filter(|(_, copied)| **copied != Copying::Done);
+        open.map(|(collection, _)| collection).find(|collection| !self.fused.holds(*collection))
     }
 
     fn through(&self) -> Position {
@@ -252,7 +278,7 @@ impl Copier for Direct<'_> {
 impl Ownership for Direct<'_> {
     async fn start(&mut self) -> Result<Position> {
         if self.reached.is_new() {
-            self.reached.through = self.capture().platform.position().await?;
+            self.reached.begin_at(self.capture().platform.position().await?);
             self.begin().await?;
             self.complete().await?;
         }

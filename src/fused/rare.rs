@@ -24,7 +24,7 @@ impl Direct<'_> {
     /// read-10: what the forms of a transaction mean; when this returns, their schemas may be used.
     pub(super) async fn views(&mut self, transaction: &Transaction) -> Result<Vec<Looked>> {
         let mut views = Vec::with_capacity(transaction.forms.len());
-        for form in &transaction.forms {
+        for form in transaction.forms.iter().filter(|form| !self.fused.holds(form.collection)) {
             let view = self.capture().view_of(transaction, form).await?;
             let capture = self.capture();
             for lane in capture.lanes.iter().filter(|lane| lane.collection == form.collection) {

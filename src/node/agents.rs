@@ -45,6 +45,9 @@ impl Platform {
             let (this, ready, valve, post) = (this.clone(), ready.clone(), valve.clone(), shown.clone());
             Box::pin(async move {
                 let attempt = |gate| {
+                    // What was said before this life began still counts (agent-7).
+                    let believed = this.loops.control.believed(&this.dataset.config.name, &this.member.name);
+                    believed.into_iter().for_each(|order| post.orders.give(order));
                     let agent = this.agent_of(&lease, store.clone(), collection, &ready, index, &post, gate);
                     let stop = &lease.stop;
                     async move { flow::agent(&agent, limit, stop).await }

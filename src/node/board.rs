@@ -225,6 +225,9 @@ pub struct PlatformReport {
     pub counts: Counts,
     /// Some of the keys put aside.
     pub parked: Vec<Parked>,
+    /// Rows found by first copies under way, by collection.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub copying: BTreeMap<String, u64>,
 }
 
 /// A loop that does not run.

@@ -6,6 +6,7 @@ use super::gate::Switches;
 use super::loops::Loops;
 use super::roster::Roster;
 use crate::flow;
+use crate::ledger::order::Order;
 use crate::runtime::error::{Code, Error, Result};
 use crate::runtime::telemetry::{ERROR, SYNC};
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,23 @@ impl Control {
         let changed = roster.pause(&part.dataset, part.collection.as_deref(), paused).await?;
         self.publish(&roster);
         Ok(changed)
+    }
+}
+
+impl Control {
+    /// agent-7: durable when this returns, so that it is said once, whatever becomes of this node.
+    pub(super) async fn believe(&self, dataset: &str, platform: &str, count: usize, until_ms: u64) -> Result<()> {
+        let mut roster = self.roster.lock().await;
+        roster.believe(dataset, platform, count, until_ms).await?;
+        self.publish(&roster);
+        Ok(())
+    }
+
+    /// What a person has said of deletes on a platform.
+    pub(super) fn believed(&self, dataset: &str, platform: &str) -> Option<Order> {
+        let place = (dataset.to_owned(), platform.to_owned());
+        let (count, until_ms) = *self.said.borrow().believed.get(&place)?;
+        Some(Order::BelieveDeletes { count, until_ms })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
 use crate::topic::lineages::Lineages;
 use crate::topic::name::Topics;
+use crate::topic::registry;
 use crate::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
 use crate::wrap::projection::Projection;
 use futures_util::future::try_join_all;
@@ -277,15 +278,30 @@ fn keyed(mut schema: Schema, collection: &Collection) -> Result<Schema> {
     Ok(schema)
 }
 
-/// topic-6
 async fn create(log: &Opened, topics: &Topics, members: &[Member], compression: Compression) -> Result<()> {
-    let ledgers = members.iter().map(|member| topics.ledger(&member.name, 0));
-    let compacted = [topics.state(0), topics.conflicts(0), topics.blobs(0)].into_iter().chain(ledgers);
+    let specs = specs(topics, members.iter().map(|member| &*member.name), compression);
+    try_join_all(specs.iter().map(|spec| log.coded.create(spec))).await.map(|_| ())
+}
+
+/// topic-6: the topics of a collection that lies on `platforms`.
+fn specs<'a>(topics: &Topics, platforms: impl Iterator<Item = &'a str>, compression: Compression) -> Vec<TopicSpec> {
+    let compacted = [topics.state(0), topics.conflicts(0), topics.blobs(0)].into_iter();
+    let compacted = compacted.chain(platforms.map(|platform| topics.ledger(platform, 0)));
     let kept = [topics.dataset(0), topics.changes(0), topics.dead(0)];
-    let specs = kept.map(|at| (at, Cleanup::Keep)).into_iter().chain(compacted.map(|at| (at, Cleanup::Compact)));
+    let all = kept.map(|at| (at, Cleanup::Keep)).into_iter().chain(compacted.map(|at| (at, Cleanup::Compact)));
     let partitions = topics.partitions;
-    let create = specs.map(|(Partition { topic, .. }, cleanup)| async move {
-        log.coded.create(&TopicSpec { topic, partitions, cleanup, compression }).await
-    });
-    try_join_all(create).await.map(|_| ())
+    all.map(|(Partition { topic, .. }, cleanup)| TopicSpec { topic, partitions, cleanup, compression }).collect()
+}
+
+/// All topics of a configuration, as `run` would make them.
+#[must_use]
+pub fn all_specs(config: &config::Config) -> Vec<TopicSpec> {
+    let config::Log { prefix, compression, place } = &config.log;
+    let schemas = place.registry().is_none().then(|| registry::topic(prefix));
+    let of = |dataset: &config::Dataset| -> Vec<TopicSpec> {
+        let all = topics(prefix, dataset);
+        all.iter().flat_map(|topics| specs(topics, dataset.platforms(), *compression)).collect()
+    };
+    let own = schemas.into_iter().chain([super::roster::topic(prefix)]);
+    own.chain(config.datasets.iter().flat_map(of)).collect()
 }

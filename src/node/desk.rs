@@ -165,11 +165,12 @@ impl View {
     }
 
     /// A person has looked at what disappeared: it is meant, as much as was shown, or it has been
-    /// brought back and is looked at again. Returns how many records that is about.
+    /// brought back and is looked at again. Returns how many records that is about. That they are meant is
+    /// durable before anybody acts on it.
     ///
     /// # Errors
-    /// If nothing waits there for anybody to look.
-    pub fn judge_deletes(&self, whose: &Whose, meant: bool) -> Result<usize> {
+    /// If nothing waits there for anybody to look, or as the log has them.
+    pub async fn judge_deletes(&self, whose: &Whose, meant: bool) -> Result<usize> {
         let told = self.deletes(whose);
         if told.is_empty() {
             let text = "nothing has disappeared there that waits for your word; see `driftless deletes list`";
@@ -177,6 +178,9 @@ impl View {
         }
         let count = told.iter().map(|told| told.disappeared).sum();
         let until_ms = self.clock.now_ms() + BELIEVED_MS;
+        for DeletesInfo { dataset, platform, .. } in told.iter().filter(|_| meant) {
+            self.control.believe(dataset, platform, count, until_ms).await?;
+        }
         // Every partition may lose some of them: one may not have looked yet.
         for post in self.posts_of(whose) {
             if meant {

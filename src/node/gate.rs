@@ -2,14 +2,18 @@
 //! before its first write (`bootstrap: ask`, who-4) settles copies and writes to no store until it is
 //! resumed. What was said stands in `__control`, so it survives a restart and reaches every node.
 //!
+//! A reader that settles itself reads one log for all collections: it goes on without those that are
+//! paused, and reads them again once they are resumed.
+//!
 //! A loop that must stop is dropped where it waits: that is the end any process may meet at any time
 //! (P10), and it takes over again from the log when it may go on.
 
 use super::board::{Post, State};
 use super::loops::Loops;
 use super::partition::Lease;
+use crate::connectors::contract::CollectionNo;
 use crate::runtime::error::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -21,15 +25,19 @@ pub(super) struct Switches {
     pub(super) paused: BTreeSet<(String, Option<String>)>,
     /// Datasets whose first write was agreed to.
     pub(super) agreed: BTreeSet<String>,
+    /// How many deletes are meant, by dataset and platform, and until when in milliseconds since 1970 (agent-7).
+    pub(super) believed: BTreeMap<(String, String), (usize, u64)>,
 }
 
 /// What a loop may do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Gate {
     /// Everything.
     Open,
     /// Everything but writing to a store (who-4).
     Unwritten,
+    /// Everything but what is of these collections.
+    Without(Vec<CollectionNo>),
     /// Nothing.
     Closed,
 }
@@ -38,7 +46,8 @@ pub(super) enum Gate {
 #[derive(Clone)]
 pub(super) struct Valve {
     pub(super) dataset: Arc<str>,
-    pub(super) collection: String,
+    /// The collections the loop works for, numbered as connectors count.
+    pub(super) collections: Vec<String>,
     /// The dataset asks before its first write.
     pub(super) asks: bool,
     /// The loop does nothing but write to a store.
@@ -49,8 +58,14 @@ pub(super) struct Valve {
 impl Valve {
     fn of(&self, said: &Switches) -> Gate {
         let paused = |collection: Option<String>| said.paused.contains(&(self.dataset.to_string(), collection));
-        if paused(None) || paused(Some(self.collection.clone())) {
+        let numbered = (0..).zip(&self.collections);
+        let held = numbered.filter(|(_, name)| paused(Some((*name).clone()))).map(|(number, _)| number);
+        let held: Vec<CollectionNo> = held.collect();
+        if paused(None) || !held.is_empty() && held.len() == self.collections.len() {
             return Gate::Closed;
+        }
+        if !held.is_empty() {
+            return Gate::Without(held);
         }
         match self.asks && !said.agreed.contains(&*self.dataset) {
             true if self.only_writes => Gate::Closed,
@@ -60,9 +75,9 @@ impl Valve {
     }
 
     /// Waits until the gate is another one than `gate`.
-    async fn leaves(&mut self, gate: Gate) {
+    async fn leaves(&mut self, gate: &Gate) {
         let valve = self.clone();
-        if self.said.wait_for(|said| valve.of(said) != gate).await.is_err() {
+        if self.said.wait_for(|said| valve.of(said) != *gate).await.is_err() {
             // The node ends.
             std::future::pending::<()>().await;
         }
@@ -87,13 +102,13 @@ impl Loops {
                 post.set(State::Paused);
                 tokio::select! {
                     () = lease.stop.asked() => return,
-                    () = valve.leaves(gate) => continue,
+                    () = valve.leaves(&gate) => continue,
                 }
             }
             tokio::select! {
-                () = valve.leaves(gate) => {}
+                () = valve.leaves(&gate) => {}
                 handed_over = async {
-                    if self.tend_leased(post, lease, || attempt(gate)).await {
+                    if self.tend_leased(post, lease, || attempt(gate.clone())).await {
                         return true;
                     }
                     tokio::select! {
@@ -118,7 +133,7 @@ mod tests {
         let (say, said) = watch::channel(Switches::default());
         let valve = |asks, only_writes| Valve {
             dataset: "d".into(),
-            collection: "c".into(),
+            collections: vec!["c".into()],
             asks,
             only_writes,
             said: said.clone(),
@@ -127,12 +142,24 @@ mod tests {
             |said: &Switches| [valve(false, true).of(said), valve(true, true).of(said), valve(true, false).of(said)];
         assert_eq!(gates(&said.borrow()), [Gate::Open, Gate::Closed, Gate::Unwritten]);
         say.send_modify(|said| _ = said.agreed.insert("d".into()));
-        assert_eq!(gates(&said.borrow()), [Gate::Open; 3]);
+        assert_eq!(gates(&said.borrow()), [const { Gate::Open }; 3]);
         say.send_modify(|said| _ = said.paused.insert(("d".into(), Some("other".into()))));
-        assert_eq!(gates(&said.borrow()), [Gate::Open; 3]);
+        assert_eq!(gates(&said.borrow()), [const { Gate::Open }; 3]);
         say.send_modify(|said| _ = said.paused.insert(("d".into(), Some("c".into()))));
-        assert_eq!(gates(&said.borrow()), [Gate::Closed; 3]);
+        assert_eq!(gates(&said.borrow()), [const { Gate::Closed }; 3]);
         say.send_replace(Switches { paused: [("d".to_owned(), None)].into(), ..Switches::default() });
-        assert_eq!(gates(&said.borrow()), [Gate::Closed; 3]);
+        assert_eq!(gates(&said.borrow()), [const { Gate::Closed }; 3]);
+    }
+
+    #[test]
+    fn a_loop_of_several_collections_goes_on_without_those_that_are_paused() {
+        let (say, said) = watch::channel(Switches::default());
+        let collections = vec!["c".into(), "d".into()];
+        let valve = Valve { dataset: "d".into(), collections, asks: false, only_writes: false, said };
+        let of = || valve.of(&valve.said.borrow());
+        say.send_modify(|said| _ = said.paused.insert(("d".into(), Some("d".into()))));
+        assert_eq!(of(), Gate::Without(vec![1]));
+        say.send_modify(|said| _ = said.paused.insert(("d".into(), Some("c".into()))));
+        assert_eq!(of(), Gate::Closed, "nothing is left");
     }
 }

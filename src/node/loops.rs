@@ -99,12 +99,18 @@ impl Loops {
 
     /// The gate of a loop of a collection.
     pub(super) fn valve(&self, dataset: &Dataset, ready: &Ready, only_writes: bool) -> Valve {
-        let config = &dataset.config;
         let of = dataset.collections.iter().position(|other| other.topics == ready.topics);
-        let collection = of.and_then(|at| config.collections.get(at)).map(|c| c.name.clone()).unwrap_or_default();
+        let collection = of.and_then(|at| dataset.config.collections.get(at)).map(|c| c.name.clone());
+        Valve { collections: vec![collection.unwrap_or_default()], only_writes, ..self.valve_of_all(dataset) }
+    }
+
+    /// The gate of the one loop that settles all collections of a dataset.
+    pub(super) fn valve_of_all(&self, dataset: &Dataset) -> Valve {
+        let config = &dataset.config;
+        let collections = config.collections.iter().map(|c| c.name.clone()).collect();
         let asks = config.bootstrap == config::Bootstrap::Ask;
         let said = self.control.said.subscribe();
-        Valve { dataset: config.name.as_str().into(), collection, asks, only_writes, said }
+        Valve { dataset: config.name.as_str().into(), collections, asks, only_writes: false, said }
     }
 
     /// Runs those units that the group `name` assigns to this node.

@@ -5,6 +5,7 @@
 pub mod asks;
 pub mod board;
 pub mod control;
+pub mod copies;
 pub mod dataset;
 pub mod desk;
 pub mod http;
@@ -147,6 +148,7 @@ impl View {
         let mut report = self.board.report(&self.log.coded, &*self.clock).await?;
         self.add_findings(&mut report);
         self.add_guarantees(&mut report);
+        self.add_copies(&mut report);
         for (name, meetings) in self.asks().await? {
             let dataset = report.datasets.entry(name.clone()).or_default();
             let text =

@@ -4,6 +4,7 @@
 
 use super::board::{Post, Work};
 use super::dataset::limit;
+use super::gate::Gate;
 use super::loops::{Platform, partitions};
 use super::partition::{Lease, Unit};
 use super::project::View;
@@ -50,20 +51,29 @@ impl Platform {
         view.aside().tell(post.progress.clone());
         let (this, view, shown) = (self.clone(), view.clone(), post.clone());
         let run = move |lease: Lease| -> BoxFuture<'static, ()> {
-            let reader = this.reader(lease.log(this.loops.typed()), platform.clone(), &view, &shown);
-            let fused = Fused {
-                reader: Capture { checkpoint_every_ms: FUSED_CHECKPOINT_EVERY_MS, ..reader },
-                parts: partitions(&this.dataset).map(|(_, ready, index)| ready.topics.parts(index)).collect(),
-                policy: Arc::new(LastWriter),
-                projection: FUSED_PROJECTION,
-            };
-            let (loops, post, limit) = (this.loops.clone(), shown.clone(), limit(&this.dataset));
+            let (this, view, post) = (this.clone(), view.clone(), shown.clone());
+            let (platform, limit, valve) =
+                (platform.clone(), limit(&this.dataset), this.loops.valve_of_all(&this.dataset));
             Box::pin(async move {
-                let attempt = || flow::fused(&fused, limit, &lease.stop);
-                loops.tend_leased(&post, &lease, attempt).await;
+                let attempt = |gate| {
+                    let reader = this.reader(lease.log(this.loops.typed()), platform.clone(), &view, &post);
+                    let (fused, stop) = (this.fused_of(reader, gate), &lease.stop);
+                    async move { flow::fused(&fused, limit, stop).await }
+                };
+                this.loops.tend_gated(valve, &post, &lease, attempt).await;
             })
         };
         Unit { post, run: Box::new(run) }
+    }
+
+    fn fused_of(&self, reader: Capture, gate: Gate) -> Fused {
+        Fused {
+            reader: Capture { checkpoint_every_ms: FUSED_CHECKPOINT_EVERY_MS, ..reader },
+            parts: partitions(&self.dataset).map(|(_, ready, index)| ready.topics.parts(index)).collect(),
+            policy: Arc::new(LastWriter),
+            projection: FUSED_PROJECTION,
+            held: if let Gate::Without(held) = gate { held } else { Vec::new() },
+        }
     }
 
     fn reader(&self, log: Arc<dyn Log<Typed>>, platform: Arc<dyn LogPlatform>, view: &View, post: &Post) -> Capture {

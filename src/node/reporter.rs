@@ -17,7 +17,7 @@ type Totals = BTreeMap<(Arc<str>, Arc<str>), Counts>;
 fn totals(board: &Board) -> Totals {
     let mut totals = Totals::new();
     for post in board.posts() {
-        if matches!(post.work, Work::Capture | Work::Apply | Work::Agent | Work::Resolve) {
+        if matches!(post.work, Work::Capture | Work::Fused | Work::Apply | Work::Agent | Work::Resolve) {
             totals.entry((post.dataset.clone(), post.platform.clone())).or_default().add(&post.progress.counts());
         }
     }

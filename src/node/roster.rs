@@ -57,6 +57,13 @@ enum What {
         dataset: String,
         collection: Option<String>,
     },
+    /// Deletes found on a platform are meant, as many as this, until then.
+    Believed {
+        dataset: String,
+        platform: String,
+        count: usize,
+        until_ms: u64,
+    },
 }
 
 /// A version of a collection's schema, as it is written here (read-10): its id, whose table took it, where.
@@ -138,6 +145,9 @@ impl Told {
                 let all = collection.is_none();
                 self.switches.paused.retain(|(d, c)| *d != dataset || (!all && *c != collection));
             }
+            What::Believed { dataset, platform, count, until_ms } => {
+                self.switches.believed.insert((dataset, platform), (count, until_ms));
+            }
             What::Schema { dataset, collection, id, actor, commit, ordinal } => {
                 let versions = self.schemas.entry((dataset, collection)).or_default();
                 versions.push((SchemaId(id), ActorId(actor), Position::new(commit, ordinal)));
@@ -150,16 +160,21 @@ impl Told {
     }
 }
 
+/// The topic it is kept in.
+pub(super) fn topic(prefix: &str) -> TopicSpec {
+    let (partitions, cleanup, compression) = (1, Cleanup::Compact, Compression::None);
+    TopicSpec { topic: format!("{prefix}.__control").into(), partitions, cleanup, compression }
+}
+
 impl Roster {
     /// Reads what is there; creates the topic if it is missing.
     ///
     /// # Errors
     /// As the log has them, or if a record cannot be understood.
     pub async fn open(log: Arc<dyn Log<Raw>>, clock: Arc<dyn Clock>, prefix: &str) -> Result<Self> {
-        let topic: Arc<str> = format!("{prefix}.__control").into();
-        let (partitions, cleanup, compression) = (1, Cleanup::Compact, Compression::None);
-        log.create(&TopicSpec { topic: topic.clone(), partitions, cleanup, compression }).await?;
-        let at = Partition::new(topic, 0);
+        let spec = topic(prefix);
+        log.create(&spec).await?;
+        let at = Partition::new(spec.topic, 0);
         let mut roster = Roster { log, clock, at, told: Told::default(), next: 0, mine: None };
         roster.read_on().await?;
         Ok(roster)
@@ -272,6 +287,17 @@ impl Roster {
                 return Ok(self.switches() != before);
             }
         }
+    }
+
+    /// agent-7: a person has looked at what disappeared, and so many deletes are meant until then.
+    pub(super) async fn believe(&mut self, dataset: &str, platform: &str, count: usize, until_ms: u64) -> Result<()> {
+        self.read_on().await?;
+        let place = (dataset.to_owned(), platform.to_owned());
+        while self.told.switches.believed.get(&place) != Some(&(count, until_ms)) {
+            let (dataset, platform) = place.clone();
+            self.write(What::Believed { dataset, platform, count, until_ms }).await?;
+        }
+        Ok(())
     }
 
     /// Reads what comes behind what was read.

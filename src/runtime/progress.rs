@@ -5,6 +5,7 @@ use super::telemetry::{DatasetMeter, PlatformMeter};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How many parked keys are told by name.
@@ -33,6 +34,7 @@ pub struct Progress {
     moved_ms: AtomicU64,
     named: Mutex<Vec<Parked>>,
     disappeared: Mutex<Option<Disappeared>>,
+    copying: Mutex<BTreeMap<u16, u64>>,
 }
 
 /// A key that waits for a person.
@@ -284,6 +286,22 @@ impl Progress {
     #[must_use]
     pub fn has_disappeared(&self) -> Option<Disappeared> {
         self.disappeared.lock().clone()
+    }
+
+    /// A first copy of a collection, by its number, is under way, and found so many rows more.
+    pub fn copied(&self, collection: u16, rows: usize) {
+        *self.copying.lock().entry(collection).or_default() += wide(rows);
+    }
+
+    /// The first copy of a collection is finished.
+    pub fn copied_all(&self, collection: u16) {
+        self.copying.lock().remove(&collection);
+    }
+
+    /// The rows that first copies under way have found since the process began, by collection.
+    #[must_use]
+    pub fn copying(&self) -> BTreeMap<u16, u64> {
+        self.copying.lock().clone()
     }
 
     /// Some of the parked keys.

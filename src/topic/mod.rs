@@ -185,6 +185,12 @@ pub trait Log<P: Payload>: Send + Sync {
     /// Creates a topic; fails with `topic_settings` if it exists with other settings.
     async fn create(&self, spec: &TopicSpec) -> Result<()>;
 
+    /// Fails with `topic_settings` if a topic exists with other settings; makes nothing. Where nobody else can
+    /// change a topic there is nothing to find.
+    async fn check(&self, _spec: &TopicSpec) -> Result<()> {
+        Ok(())
+    }
+
     /// The topics that exist, by name.
     async fn topics(&self) -> Result<Vec<TopicSpec>>;
 

@@ -3,6 +3,7 @@
 use super::world::{Running, World};
 use driftless::event::{Origin, Record};
 use driftless::node::board::{State, Work};
+use driftless::node::control::Part;
 use driftless::topic::{Log, Partition};
 
 const ONE_WAY: &str = "    direction: one-way";
@@ -98,6 +99,98 @@ async fn a_dataset_that_began_with_several_writers_keeps_its_resolver_when_one_i
     let report = node.quiet().await;
     assert_eq!(report.datasets["notes"].fused, None);
     node.node.stop().await;
+}
+
+/// who-7: reading and settling are one step here, so a pause holds both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_dataset_of_one_writer_publishes_nothing_over_a_restart_until_it_is_resumed() {
+    let world = World::new(ONE_WAY);
+    world.put("a", 1, "one");
+    let node = world.start().await;
+    node.all_hold(&[(1, "one")]).await;
+    let all = part(None);
+    assert!(node.node.view().pause(&all).await.unwrap());
+    is_paused(&node).await;
+    world.put("a", 2, "while paused");
+    node.node.stop().await;
+    let node = world.start().await;
+    is_paused(&node).await;
+    world.put("a", 1, "while paused");
+    assert_eq!(node.versions().await, 1);
+    assert!(node.node.view().resume(&all).await.unwrap());
+    node.all_hold(&[(1, "while paused"), (2, "while paused")]).await;
+    node.quiet().await;
+    assert_eq!(node.versions().await, 3, "each change once");
+    node.node.stop().await;
+}
+
+/// who-7, P2: the others go on, and what was held is read again, also by another life.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_collection_of_one_writer_is_passed_over_and_read_again_when_it_is_resumed() {
+    let mut world = World::new(ONE_WAY);
+    for db in ["a", "b"] {
+        world.db(db).execute_batch("CREATE TABLE others (id INTEGER PRIMARY KEY, text TEXT)").unwrap();
+    }
+    world.config.push_str(
+        "      - name: others
+        key: id
+        fields: [{ name: id, type: long }, { name: text, type: text }]
+        on: { files: { path: 'others/{id}.json' } }
+",
+    );
+    let other = |id: i64, text: &str| {
+        let sql = "INSERT INTO others VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET text = ?2";
+        world.db("a").execute(sql, rusqlite::params![id, text]).unwrap();
+    };
+    let others = || {
+        let db = world.db("b");
+        let mut query = db.prepare("SELECT id, text FROM others ORDER BY id").unwrap();
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<Vec<(i64, String)>, _>>().unwrap()
+    };
+    let node = world.start().await;
+    world.put("a", 1, "one");
+    other(1, "one");
+    node.until("both arrive", || world.rows("b").contains_key(&1) && others().len() == 1).await;
+    let notes = part(Some("notes"));
+    assert!(node.node.view().pause(&notes).await.unwrap());
+    node.node.stop().await;
+    let mut node = world.start().await;
+    let of_notes = async |node: &Running<'_>| records(node, "driftless.notes.notes").await.len();
+    let before = of_notes(&node).await;
+    for life in 0..3 {
+        world.put("a", 1, &format!("held {life}"));
+        world.put("a", 10 + life, "held");
+        other(1, &format!("free {life}"));
+        other(10 + life, "free");
+        let free = format!("free {life}");
+        node.until("the others go on", || {
+            others().first().is_some_and(|(_, text)| *text == free) && others().iter().any(|(id, _)| *id == 10 + life)
+        })
+        .await;
+        assert_eq!(of_notes(&node).await, before, "nothing of what is paused is published");
+        node.node.stop().await;
+        node = world.start().await;
+    }
+    assert_eq!(world.rows("b"), [(1, "one".to_owned())].into());
+    assert!(node.node.view().resume(&notes).await.unwrap());
+    node.all_hold(&[(1, "held 2"), (10, "held"), (11, "held"), (12, "held")]).await;
+    assert_eq!(of_notes(&node).await, before + 6, "each change once");
+    assert_eq!(records(&node, "driftless.notes.others").await.len(), 7, "and none of the others twice");
+    node.node.stop().await;
+}
+
+fn part(collection: Option<&str>) -> Part {
+    Part { dataset: "notes".into(), collection: collection.map(ToOwned::to_owned) }
+}
+
+/// Waits until the reader that settles waits.
+async fn is_paused(node: &Running<'_>) {
+    let posts = || node.node.view().board.posts();
+    node.until("the reader waits", || {
+        posts().iter().any(|post| post.work == Work::Fused && post.state() == State::Paused)
+    })
+    .await;
 }
 
 /// How much every topic holds.

@@ -191,3 +191,24 @@ async fn where_time_goes(node: &Running<'_>) {
         println!("{what}: p50 {} ms, p90 {} ms", all[all.len() / 2], all[all.len() * 9 / 10]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_copy_is_told_while_it_is_under_way_and_not_after() {
+    const ROWS: i64 = 50_000;
+    for settles in ["", "    direction: one-way"] {
+        let world = World::new(settles);
+        let fill = format!("WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {ROWS})");
+        world.db("a").execute_batch(&format!("{fill} INSERT INTO notes SELECT id, 'x' FROM n")).unwrap();
+        let node = world.start().await;
+        let place = ("notes".to_owned(), "a".to_owned(), "notes".to_owned());
+        let found = || node.node.view().copies().get(&place).copied();
+        node.until("rows were found", || found() > Some(0)).await;
+        let report = node.says("it is in the status", |report| {
+            report.datasets["notes"].platforms.get("a").is_some_and(|a| a.copying.get("notes") > Some(&0))
+        });
+        assert!(report.await.datasets["notes"].platforms["a"].copying["notes"] <= ROWS.unsigned_abs());
+        node.until("all were found", || found().is_none()).await;
+        assert!(node.report().await.datasets["notes"].platforms["a"].copying.is_empty());
+        node.node.stop().await;
+    }
+}

@@ -2,6 +2,7 @@
 //! them to the simulated log, clock and platforms; it decides nothing.
 
 use super::executor::Task;
+use super::holding;
 use super::product::{Access, Env, Product, RoleId, Start};
 #[cfg(feature = "mutants")]
 use super::runner::{Expect, Mutant, Mutation};
@@ -15,7 +16,6 @@ use driftless::capture::{Capture, Lane};
 use driftless::connectors::contract::BatchLimit;
 use driftless::event::{Canonical, Key, Row, Rules, Side};
 use driftless::flow;
-use driftless::fused::Fused;
 use driftless::resolve::policy::{LastWriter, Merged, Policy as Rule};
 use driftless::runtime::error::{Remedy, Result};
 use driftless::settle::{Projection, Resolver, announce};
@@ -57,7 +57,7 @@ async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<()> {
                 announce(&*capture.log, &lane.changes, &[schema().clone()]).await?;
             }
             if env.fused {
-                return flow::fused(&fused(env, capture), LIMIT, &env.stop).await;
+                return holding::run(env, capture, policy(env), LIMIT).await;
             }
             flow::capture(&capture, LIMIT, &env.stop).await
         }
@@ -183,11 +183,6 @@ fn policy(env: &Env) -> Arc<dyn Rule> {
         Policy::Set => Arc::new(SetMerge),
         Policy::Register => Arc::new(LastWriter),
     }
-}
-
-fn fused(env: &Env, reader: Capture) -> Fused {
-    let parts = (0..env.topics.partitions).map(|index| env.topics.parts(index)).collect();
-    Fused { reader, parts, policy: policy(env), projection: Projection { versions_max: 4, every_ms: 500 } }
 }
 
 fn resolver(env: &Env, partition: u32) -> Resolver {
@@ -351,6 +346,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("fused-checkpoint-after-acks", Expect::Caught, FUSED),
     mutant("fused-who-5", Expect::Caught, FUSED),
     mutant("fused-claim-7", Expect::Caught, FUSED),
+    // P2
+    mutant("fused-held", Expect::Caught, FUSED),
     mutant("fused-mark-after-acks", Expect::Caught, FUSED),
     mutant("read-6", Expect::Caught, FUSED),
 ];

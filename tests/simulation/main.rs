@@ -12,6 +12,7 @@ mod evolving;
 mod exclusive_store;
 mod executor;
 mod hint_store;
+mod holding;
 mod lineages;
 mod log_store;
 mod oracle;

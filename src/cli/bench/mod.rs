@@ -52,6 +52,9 @@ pub struct Servers {
     /// Where the node keeps its data; a temporary folder if absent
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// `memory-mb` of the node
+    #[arg(long, value_name = "MEBIBYTES", default_value_t = crate::config::MEMORY_MB)]
+    memory_mb: u32,
     /// How many rows, in thousands
     #[arg(long, value_name = "THOUSANDS", default_value_t = 1000)]
     thousands: u64,

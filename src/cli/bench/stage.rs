@@ -114,8 +114,9 @@ impl<'a> Stage<'a> {
             format!("  {name}:\n    type: postgres\n    url: '{url}'\n    ledger-schema: driftless_bench_ledger\n")
         };
         let mut text = format!(
-            "data-dir: '{}'\nhttp: {{ listen: '127.0.0.1:0' }}\nlog:\n  {log}\n  prefix: {}\nplatforms:\n{}{}datasets:\n",
+            "data-dir: '{}'\nmemory-mb: {}\nhttp: {{ listen: '127.0.0.1:0' }}\nlog:\n  {log}\n  prefix: {}\nplatforms:\n{}{}datasets:\n",
             self.folder.display(),
+            self.servers.memory_mb,
             self.prefix,
             platform("a", &self.servers.source),
             platform("b", wanted.destination),

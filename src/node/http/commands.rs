@@ -44,11 +44,11 @@ async fn deletes(State(served): State<Served>, Query(whose): Query<Whose>) -> Js
 }
 
 async fn confirm_deletes(State(served): State<Served>, Query(whose): Query<Whose>) -> Answer<Json<Value>> {
-    Ok(Json(json!({"confirmed": served.view.judge_deletes(&whose, true)?})))
+    Ok(Json(json!({"confirmed": served.view.judge_deletes(&whose, true).await?})))
 }
 
 async fn refuse_deletes(State(served): State<Served>, Query(whose): Query<Whose>) -> Answer<Json<Value>> {
-    Ok(Json(json!({"refused": served.view.judge_deletes(&whose, false)?})))
+    Ok(Json(json!({"refused": served.view.judge_deletes(&whose, false).await?})))
 }
 
 async fn asks(State(served): State<Served>) -> Answer<Json<BTreeMap<String, Meetings>>> {

@@ -24,12 +24,15 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to stderr. `filter` is a level, or levels by target.
+/// Starts logging to a writer, which writes to stderr. `filter` is a level, or levels by target.
 ///
 /// # Errors
 /// If the filter cannot be understood, or logging was started before.
-pub fn start(format: Format, filter: &str) -> Result<()> {
-    tracing::subscriber::set_global_default(subscriber(format, filter, std::io::stderr)?)
+pub fn start<W>(format: Format, filter: &str, writer: W) -> Result<()>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing::subscriber::set_global_default(subscriber(format, filter, writer)?)
         .map_err(|error| Error::new(Code::Unexpected, "logging was started already").caused_by(error))
 }
 

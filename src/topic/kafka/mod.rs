@@ -163,6 +163,10 @@ impl Log<Raw> for KafkaLog {
         self.create_topic(spec).await
     }
 
+    async fn check(&self, spec: &TopicSpec) -> Result<()> {
+        self.check_topic(spec).await
+    }
+
     async fn topics(&self) -> Result<Vec<TopicSpec>> {
         self.list_topics().await
     }

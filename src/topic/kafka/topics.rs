@@ -109,6 +109,15 @@ impl KafkaLog {
         }
     }
 
+    /// log-*: a broker that deletes earlier than was agreed is found before it does.
+    pub(super) async fn check_topic(&self, spec: &TopicSpec) -> Result<()> {
+        let topic = spec.topic.clone();
+        match self.query(move |log| log.shape(&topic)).await? {
+            Some(shape) => self.compare(spec, shape).await,
+            None => Ok(()),
+        }
+    }
+
     async fn create_once(&self, spec: &TopicSpec) -> Result<()> {
         let topic = spec.topic.clone();
         if let Some(shape) = self.query(move |log| log.shape(&topic)).await? {
