@@ -1,6 +1,7 @@
 //! What the platform's reader knows, read from L while keys are DIRTY (sink-4). Only the keys that
-//! wait are kept; when new ones join, L is read from its start again, because what is known of them
-//! may stand anywhere in it.
+//! wait are kept. Its position is followed all the time, as it says whose turn it is; what it knows is
+//! read only for those, from the start of L again when new ones are among them, because what is known of
+//! them may stand anywhere in it.
 
 use super::ReaderTopics;
 use crate::event::{Key, Known, Position, Record, Validity};
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 /// The reader's durable knowledge.
 pub struct Knowledge {
     marks: Folded,
-    ledger: Folded,
+    ledger: Option<Folded>,
     /// Everything up to here is published, and what is known of it is in L.
     pub through: Position,
     /// RS of the keys that wait.
@@ -21,16 +22,15 @@ pub struct Knowledge {
 }
 
 impl Knowledge {
-    /// Begins at the start of L.
+    /// Knows nothing yet.
     pub async fn open(log: &dyn Log<Typed>, reader: &ReaderTopics) -> Result<Self> {
         let marks = from_start(log, &reader.marks).await?;
-        let ledger = from_start(log, &reader.ledger).await?;
-        Ok(Knowledge { marks, ledger, through: Position::START, known: HashMap::new() })
+        Ok(Knowledge { marks, ledger: None, through: Position::START, known: HashMap::new() })
     }
 
     /// Reads on to the end of L: checkpoints first, so that what they stand on is found behind them.
-    pub async fn read_on(&mut self, log: &dyn Log<Typed>, reader: &ReaderTopics, pending: &Pending) -> Result<()> {
-        let (through, known) = (&mut self.through, &mut self.known);
+    pub async fn read_on(&mut self, log: &dyn Log<Typed>, reader: &ReaderTopics, pending: &mut Pending) -> Result<()> {
+        let through = &mut self.through;
         let high = log.bounds(&reader.marks).await?.high;
         let mark = |delivered: &Delivered<Typed>| {
             if let Some(Record::ReaderMark(mark)) = delivered.payload.as_deref() {
@@ -38,6 +38,16 @@ impl Knowledge {
             }
         };
         self.marks.read_to(high, mark).await?;
+        if !pending.any_met(self.through) {
+            return Ok(());
+        }
+        let ledger = match self.ledger.take() {
+            Some(ledger) if !pending.any_new_met(self.through) => ledger,
+            _ => from_start(log, &reader.ledger).await?,
+        };
+        let ledger = self.ledger.insert(ledger);
+        pending.known_dirty();
+        let known = &mut self.known;
         let high = log.bounds(&reader.ledger).await?.high;
         let take = |delivered: &Delivered<Typed>| match delivered.payload.as_deref() {
             Some(Record::Known(record)) if pending.contains(&record.key) => {
@@ -45,7 +55,7 @@ impl Knowledge {
             }
             _ => {}
         };
-        self.ledger.read_to(high, take).await
+        ledger.read_to(high, take).await
     }
 }
 

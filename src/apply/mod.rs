@@ -174,22 +174,24 @@ impl Applying<'_> {
     /// Looks again at what waits: deferred keys, and DIRTY keys the reader has caught up with.
     pub async fn retry(&mut self) -> Result<()> {
         let now_ms = self.sink.clock.now_ms();
-        self.retry_ms = now_ms + self.sink.retry_every_ms;
         self.bury(now_ms).await?;
         if let (Some(reader), true) = (&self.sink.reader, self.pending.any_dirty()) {
             let knowledge = match self.knowledge.take() {
-                Some(knowledge) if !self.pending.has_new_dirty() => knowledge,
-                _ => Knowledge::open(&*self.sink.log, reader).await?,
+                Some(knowledge) => knowledge,
+                None => Knowledge::open(&*self.sink.log, reader).await?,
             };
             let knowledge = self.knowledge.insert(knowledge);
-            self.pending.known_dirty();
-            knowledge.read_on(&*self.sink.log, reader, &self.pending).await?;
+            knowledge.read_on(&*self.sink.log, reader, &mut self.pending).await?;
         } else {
             self.knowledge = None;
         }
         self.meet_known().await?;
-        let versions = self.pending.versions(now_ms);
-        self.work(versions, true).await
+        let through = self.knowledge.as_ref().map(|knowledge| knowledge.through);
+        self.work(self.pending.versions(now_ms, through), true).await?;
+        // However many wait, most of the time is for what comes next.
+        let (ended_ms, pause_ms) = (self.sink.clock.now_ms(), self.sink.retry_every_ms);
+        self.retry_ms = ended_ms + pause_ms.max(4 * ended_ms.saturating_sub(now_ms));
+        Ok(())
     }
 
     /// One transaction of the store: lock, decide, write, commit.

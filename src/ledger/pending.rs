@@ -2,6 +2,7 @@
 //! nothing is forgotten in a crash (sink-4). One per key: a newer version takes the older's place.
 
 use crate::event::{Canonical, Fp, Key, Link, Offset, Position};
+use crate::guard;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -137,10 +138,16 @@ impl Pending {
         self.waiting.values().any(|w| matches!(w.why, Why::Dirty { .. }))
     }
 
-    /// Whether some became DIRTY since `known_dirty`.
+    /// Whether the reader, who has passed everything up to `through`, has met what some DIRTY ones wait for.
     #[must_use]
-    pub fn has_new_dirty(&self) -> bool {
-        self.waiting.values().any(|w| w.new_dirty)
+    pub fn any_met(&self, through: Position) -> bool {
+        self.waiting.values().any(|w| w.is_met(through))
+    }
+
+    /// Whether one of those became DIRTY since `known_dirty`.
+    #[must_use]
+    pub fn any_new_met(&self, through: Position) -> bool {
+        self.waiting.values().any(|w| w.new_dirty && w.is_met(through))
     }
 
     /// Says that the ledger topic is being read for all that are DIRTY now.
@@ -166,10 +173,15 @@ impl Pending {
         self.waiting.get(key).map(|w| &w.version)
     }
 
-    /// The versions to try again: all that wait, parked ones when it is time.
+    /// The versions to try again: parked ones when it is time, DIRTY ones when the reader has met what they wait
+    /// for (sink-4), all of them if there is no reader.
     #[must_use]
-    pub fn versions(&self, now_ms: u64) -> Vec<Arc<Canonical>> {
-        let due = |w: &&Waiting| w.parked().is_none_or(|park| park.again_ms <= now_ms);
+    pub fn versions(&self, now_ms: u64, through: Option<Position>) -> Vec<Arc<Canonical>> {
+        let due = |w: &&Waiting| match &w.why {
+            Why::Busy => true,
+            Why::Dirty { .. } => through.is_none_or(|through| w.is_met(through)),
+            Why::Parked(park) => park.again_ms <= now_ms,
+        };
         self.waiting.values().filter(due).map(|w| w.version.clone()).collect()
     }
 
@@ -211,6 +223,11 @@ impl Pending {
 }
 
 impl Waiting {
+    /// Whether it is DIRTY for something the reader has passed.
+    fn is_met(&self, through: Position) -> bool {
+        matches!(self.why, Why::Dirty { at, .. } if !guard!("sink-4", at > through))
+    }
+
     fn parked(&self) -> Option<&Park> {
         match &self.why {
             Why::Parked(park) => Some(park),

@@ -16,7 +16,6 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// The file whose lock says that a folder's process is alive.
 const LOCK: &str = "lock";
@@ -167,12 +166,8 @@ impl Table {
             }
             tables.finish()
         };
-        // Other tasks of this thread need not wait for the disk.
-        let stored = match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(store),
-            _ => store(),
-        };
-        stored.map_err(|e| failed("a state could not be written", e))
+        // On the caller's thread: it takes milliseconds, and a thread in its place would begin with a heap of its own.
+        store().map_err(|e| failed("a state could not be written", e))
     }
 
     /// The value of a key.

@@ -30,9 +30,9 @@ const TUNED: [(&str, &str); 6] = [
     // Behind by far, the queue empties faster than librdkafka's second of rest.
     ("fetch.queue.backoff.ms", "5"),
     // A node has one reader for each partition of each platform: what each holds ready is bounded tightly.
-    ("queued.min.messages", "10000"),
-    ("queued.max.messages.kbytes", "4096"),
-    ("fetch.message.max.bytes", "1048576"),
+    ("queued.min.messages", "2000"),
+    ("queued.max.messages.kbytes", "1024"),
+    ("fetch.message.max.bytes", "262144"),
 ];
 
 /// `group.id` is needed to assign, and names nothing: nothing is ever committed under it.
