@@ -47,7 +47,7 @@ impl Sink {
         let there = Wanted { destination: url, ..wanted };
         let mut node = stage.start(there)?;
         output.say(&format!("applying; the node is process {}", node.pid()));
-        let Passed { platform, first_ms, ended_ms } = passed(&mut node, "b", 1).await?;
+        let Passed { platform, first: (first, first_ms), ended_ms } = passed(&mut node, "b", 1).await?;
         let cost = node.cost();
         let proposed = platform["counts"]["proposed"].as_u64().unwrap_or(0);
         node.kill();
@@ -57,10 +57,10 @@ impl Sink {
         }
         let rows = destination.number("select count(*) from driftless_bench.w1").await?;
         let events = stage.rows() as f64 * 2.0;
-        let rate = |from_ms: u64| events * 1000.0 / (ended_ms - from_ms) as f64;
+        let rate = |events: f64, from_ms: u64| events * 1000.0 / (ended_ms - from_ms).max(1) as f64;
         let mut figures = vec![
-            figure("rate over both halves, start of the node included", rate(begun_ms), "rows/s"),
-            figure("rate over both halves from the first batch on", rate(first_ms), "rows/s"),
+            figure("rate over both halves, start of the node included", rate(events, begun_ms), "rows/s"),
+            figure("rate over both halves from the first batch on", rate(events - first as f64, first_ms), "rows/s"),
             figure("CPU of the node per million rows", cost.cpu_s * 1e6 / events, "s"),
             figure("peak memory of the node", cost.peak_mib, "MiB"),
             figure("rows at the destination", rows as f64, "rows"),
@@ -74,31 +74,33 @@ impl Sink {
     }
 }
 
-/// A platform that is passed: how it is, when its first batch was seen applied, and when its reader moved last.
+/// A platform that is passed: how it is, how much was applied when the first batch was seen and when that was, and
+/// when its reader moved last.
 struct Passed {
     platform: Value,
-    first_ms: u64,
+    first: (u64, u64),
     ended_ms: u64,
 }
 
 /// Waits until a platform has everything, `applied` writes at least, and its own reader has passed them.
 async fn passed(node: &mut Node, platform: &str, applied: u64) -> Result<Passed> {
     let begun_ms = SystemClock.now_ms();
-    let (mut first_ms, mut moved_ms, mut captured) = (None, begun_ms, 0);
+    let (mut first, mut moved_ms, mut captured) = (None, begun_ms, 0);
     loop {
         let status = node.status().await;
         let of = &status["datasets"]["bench-w1"]["platforms"][platform];
         let count = |name: &str| of["counts"][name].as_u64().unwrap_or(0);
         let now_ms = SystemClock.now_ms();
         if count("applied") > 0 {
-            first_ms = first_ms.or(Some(now_ms));
+            first = first.or(Some((count("applied"), now_ms)));
         }
         // The reader passes its own sink's writes a moment later: until it has not moved for two seconds.
         let done = of.is_object() && of["lag_events"].as_u64().unwrap_or(0) == 0 && count("applied") >= applied;
         if !done || captured != count("captured") {
             (captured, moved_ms) = (count("captured"), now_ms);
         } else if now_ms > moved_ms + 2_000 {
-            return Ok(Passed { platform: of.clone(), first_ms: first_ms.unwrap_or(begun_ms), ended_ms: moved_ms });
+            let first = first.unwrap_or((0, begun_ms));
+            return Ok(Passed { platform: of.clone(), first, ended_ms: moved_ms });
         }
         node.must_live()?;
         if now_ms > begun_ms + WITHIN_MS {

@@ -11,6 +11,7 @@ use super::forms::Told;
 use crate::connectors::contract::{Change, CollectionNo, Unreadable};
 use crate::event::{Fp, Key, Row, Value};
 use crate::runtime::error::{Code, Error, Result};
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -205,7 +206,7 @@ impl Translator {
             None => None,
             Some(_) => Some(ledger::read(&values).ok_or_else(|| broken(Malformed("a row somebody else wrote")))?.2),
         };
-        into.push(Change::Ledger { collection, key: Key(key.clone()), entry });
+        into.push(Change::Ledger { collection, key: own(key), entry });
         Ok(())
     }
 
@@ -225,7 +226,7 @@ impl Translator {
             _ => None,
         };
         let fp = image.as_ref().map_or(Fp::ABSENT, |row| Fp::of_row(&table.schema, row));
-        into.push(Change::Observed { collection: no, key: Key(key), image, fp });
+        into.push(Change::Observed { collection: no, key: own(&key), image, fp });
         Ok(())
     }
 }
@@ -307,6 +308,11 @@ fn row(table: &Table, tuple: &Tuple) -> Result<Row, Malformed> {
         values.push(value(&column.native, tuple.column(index))?);
     }
     Ok(Row(values))
+}
+
+/// What is known of a key is kept long after what the server sent is done with: it must not hold that.
+fn own(key: &[u8]) -> Key {
+    Key(Bytes::copy_from_slice(key))
 }
 
 /// A large key that did not change stands in the old image only.
