@@ -1,5 +1,5 @@
 //! The real run: two Postgres servers and a directory, all written by applications of their own, on one
-//! dataset through a real Apache Kafka. The program is killed again and again and the broker once; nothing
+//! dataset through a real Apache Kafka. The program is killed again and again and the broker twice; nothing
 //! is lost. The account uses only the applications' journals, the final data and the logged conflicts.
 //! `MINUTES` and `KILLS` make it longer (`make soak`).
 #![allow(
@@ -142,14 +142,14 @@ datasets:
         self.until("the applications write", || self.left.writes() >= enough);
     }
 
-    /// Kills the program in the middle of the work, each time somewhere else, and in the middle of it all
-    /// the broker; returns the program as it runs at the end.
+    /// Kills the program in the middle of the work, each time somewhere else, and twice the broker; returns
+    /// the program as it runs at the end.
     fn disturb(&self, kills: u64, round: u64) -> Process {
         let mut node = Process::start(self);
         for kill in 1..=kills {
             self.flows("writes flow both ways");
             self.goes_on(round + kill * 7 % 20);
-            if kill == kills.div_ceil(2) {
+            if [kills.div_ceil(3), (kills * 2).div_ceil(3)].contains(&kill) {
                 self.kafka.kill_and_start_again();
                 self.flows("writes flow again after the broker's restart");
             }
