@@ -1,10 +1,9 @@
 //! What a sink has finished is recorded in its group now and then, while it goes on: a commit costs as much as an
 //! append, and an offset may be behind its effects (P5), because replays are free (sink-1).
 
-use super::committed_of;
 use crate::event::Link;
-use crate::runtime::error::Result;
-use crate::topic::{Membership, Partition};
+use crate::runtime::error::{Code, Error, Result};
+use crate::topic::{Committed, Membership, Partition};
 use futures_util::future::BoxFuture;
 
 /// Milliseconds between commits.
@@ -56,4 +55,22 @@ impl<'a> Commits<'a> {
         }
         Ok(())
     }
+}
+
+/// What a group keeps of a link.
+pub(super) fn committed_of(link: Link) -> Committed {
+    let metadata = [link.seq.to_be_bytes(), link.id.to_be_bytes()].concat().into();
+    Committed { offset: link.offset, metadata }
+}
+
+/// The link a group keeps.
+pub(super) fn link_of(committed: &Committed) -> Result<Link> {
+    let number = |range: std::ops::Range<usize>| {
+        let bytes: Option<[u8; 8]> = committed.metadata.get(range).and_then(|b| b.try_into().ok());
+        bytes.map(u64::from_be_bytes).ok_or_else(|| {
+            let what = "the group's committed metadata is not driftless' own: another consumer uses its name";
+            Error::new(Code::RecordUndecodable, what)
+        })
+    };
+    Ok(Link { offset: committed.offset, seq: number(0..8)?, id: number(8..16)? })
 }

@@ -6,6 +6,7 @@
 //! finds it moved, changes nothing and begins again behind it. A mark that the log does not hold means that
 //! the log was lost or exchanged: then nothing is written any more.
 
+use super::commits::committed_of;
 use crate::connectors::contract::{CollectionNo, ExclusiveWriter};
 use crate::event::lineage::Lens;
 use crate::event::{Canonical, Key, Link, Record, Schema, SchemaId, Validity, Value};
@@ -137,7 +138,7 @@ impl Writing<'_> {
     /// Tells how far it is; nothing is ever read from there.
     pub async fn commit(&mut self, member: &dyn Membership) -> Result<()> {
         if self.mark != self.committed {
-            member.commit(&self.sink.dataset, super::committed_of(self.mark)).await?;
+            member.commit(&self.sink.dataset, committed_of(self.mark)).await?;
             self.committed = self.mark;
         }
         self.sink.progress.finished(self.mark.offset, 0, self.sink.clock.now_ms());

@@ -16,13 +16,13 @@ use crate::guard;
 use crate::ledger::order::Order;
 use crate::ledger::pending::{Park, Pending, Why};
 use crate::runtime::clock::Clock;
-use crate::runtime::error::{Code, Error, Remedy, Result};
+use crate::runtime::error::{Code, Remedy, Result};
 use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
 use crate::topic::lineages::Lineages;
 use crate::topic::owner::Folded;
-use crate::topic::{Committed, Delivered, Log, Membership, Partition, Typed};
-use commits::Commits;
+use crate::topic::{Delivered, Log, Membership, Partition, Typed};
+use commits::{Commits, link_of};
 use decide::{decide, end_dirty, same_log};
 use knowledge::Knowledge;
 use std::collections::{HashMap, HashSet};
@@ -383,20 +383,4 @@ fn replace(newest: &mut Vec<Arc<Canonical>>, places: &mut HashMap<Key, usize>, v
     places.insert(version.key.clone(), newest.len());
     newest.push(version.clone());
     false
-}
-
-fn committed_of(link: Link) -> Committed {
-    let metadata = [link.seq.to_be_bytes(), link.id.to_be_bytes()].concat().into();
-    Committed { offset: link.offset, metadata }
-}
-
-fn link_of(committed: &Committed) -> Result<Link> {
-    let number = |range: std::ops::Range<usize>| {
-        let bytes: Option<[u8; 8]> = committed.metadata.get(range).and_then(|b| b.try_into().ok());
-        bytes.map(u64::from_be_bytes).ok_or_else(|| {
-            let what = "the group's committed metadata is not driftless' own: another consumer uses its name";
-            Error::new(Code::RecordUndecodable, what)
-        })
-    };
-    Ok(Link { offset: committed.offset, seq: number(0..8)?, id: number(8..16)? })
 }
