@@ -21,7 +21,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// A person has looked: up to `count` deletes are meant, until `until_ms`.
+    /// A person has looked: up to `count` deletes are meant, until `until_ms`. What was said before counts no more.
     pub fn believe(&mut self, count: usize, until_ms: u64) {
         self.believed = Some((count, until_ms));
     }
@@ -78,5 +78,7 @@ mod tests {
         let mut late = Breaker::default();
         late.believe(51, 100);
         assert!(late.admit(51, 1000, 100).is_err(), "and not for ever");
+        late.believe(0, 0);
+        assert!(late.admit(51, 1000, 99).is_err(), "and it may be taken back");
     }
 }

@@ -77,33 +77,10 @@ pub fn same_log(version: &Canonical, entry: &LedgerEntry) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::same_log;
-    use crate::event::{
-        Ack, ActorId, Canonical, Cause, Dot, Fp, Hlc, Key, LedgerEntry, Origin, PlatformNo, SchemaId, Vv,
-    };
+    use crate::event::{ActorId, Canonical, Dot, LedgerEntry, PlatformNo, Vv};
 
     fn version(seq: u64, vv: Vv) -> Canonical {
-        Canonical {
-            key: Key::default(),
-            seq,
-            id: seq,
-            prev: seq - 1,
-            origin: Origin::Input(0),
-            idx: 0,
-            last: true,
-            dot: Dot { actor: ActorId::new(PlatformNo(1), 1), ctr: 1 },
-            vv,
-            ts: Hlc::default(),
-            fp: Fp::ABSENT,
-            tomb: true,
-            schema: SchemaId(1),
-            after: None,
-            by: ActorId::new(PlatformNo(1), 1),
-            cause: Cause::FastForward,
-            ack: Ack::new(),
-            rctr: 0,
-            conflict: None,
-            copy: false,
-        }
+        Canonical { seq, vv, ..Canonical::blank() }
     }
 
     fn vv(ctr: u64) -> Vv {

@@ -45,3 +45,32 @@ pub use version::{ActorId, Ctr, Dot, Epoch, Hlc, Order, PlatformNo, Seq, Vv};
 
 /// An offset in one partition of a topic, from 0.
 pub type Offset = u64;
+
+#[cfg(test)]
+impl Canonical {
+    /// A deletion of no record, for tests to fill in what they are about.
+    pub(crate) fn blank() -> Self {
+        Canonical {
+            key: Key::default(),
+            seq: 1,
+            id: 1,
+            prev: 0,
+            origin: Origin::Input(0),
+            idx: 0,
+            last: true,
+            dot: Dot { actor: ActorId::default(), ctr: 1 },
+            vv: Vv::new(),
+            ts: Hlc::default(),
+            fp: Fp::ABSENT,
+            tomb: true,
+            schema: SchemaId(1),
+            after: None,
+            by: ActorId::default(),
+            cause: Cause::FastForward,
+            ack: Ack::new(),
+            rctr: 0,
+            conflict: None,
+            copy: false,
+        }
+    }
+}

@@ -248,4 +248,26 @@ mod tests {
         assert_eq!((later(11_000).again_ms, later(13_000).again_ms), (12_000, 16_000));
         assert_eq!((later(500_000).again_ms, later(500_000).since_ms), (560_000, 10_000));
     }
+
+    /// sink-4: until then looking again could decide nothing, and ten thousand that wait would keep the platform busy.
+    #[test]
+    fn a_dirty_version_is_tried_again_only_when_the_reader_has_passed_its_place() {
+        let mut pending = Pending::default();
+        let dirty = |at| Why::Dirty { seen: Fp::ABSENT, at: Position::end_of(at) };
+        for (key, why) in [("early", dirty(10)), ("late", dirty(20)), ("busy", Why::Busy)] {
+            pending.hold(Arc::new(Canonical { key: key.into(), ..Canonical::blank() }), why);
+        }
+        let due = |pending: &Pending, through| {
+            let mut keys: Vec<_> = pending.versions(0, through).iter().map(|v| v.key.clone()).collect();
+            keys.sort();
+            keys
+        };
+        let at = |commit| Some(Position::end_of(commit));
+        assert_eq!(due(&pending, at(9)), ["busy".into()]);
+        assert_eq!(due(&pending, at(10)), ["busy".into(), "early".into()]);
+        assert_eq!(due(&pending, None).len(), 3, "nobody reads there, so nothing says when");
+        assert!(!pending.any_met(Position::end_of(9)) && pending.any_new_met(Position::end_of(10)));
+        pending.known_dirty();
+        assert!(pending.any_met(Position::end_of(10)) && !pending.any_new_met(Position::end_of(10)));
+    }
 }

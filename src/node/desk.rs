@@ -165,7 +165,7 @@ impl View {
     }
 
     /// A person has looked at what disappeared: it is meant, as much as was shown, or it has been
-    /// brought back and is looked at again. Returns how many records that is about. That they are meant is
+    /// brought back and is looked at again. Returns how many records that is about. What was said is
     /// durable before anybody acts on it.
     ///
     /// # Errors
@@ -177,15 +177,14 @@ impl View {
             return Err(Error::new(Code::ConfigMissing, text));
         }
         let count = told.iter().map(|told| told.disappeared).sum();
-        let until_ms = self.clock.now_ms() + BELIEVED_MS;
-        for DeletesInfo { dataset, platform, .. } in told.iter().filter(|_| meant) {
-            self.control.believe(dataset, platform, count, until_ms).await?;
+        // A word that they are not meant takes back what was believed before.
+        let (believed, until_ms) = if meant { (count, self.clock.now_ms() + BELIEVED_MS) } else { (0, 0) };
+        for DeletesInfo { dataset, platform, .. } in &told {
+            self.control.believe(dataset, platform, believed, until_ms).await?;
         }
         // Every partition may lose some of them: one may not have looked yet.
         for post in self.posts_of(whose) {
-            if meant {
-                post.orders.give(Order::BelieveDeletes { count, until_ms });
-            }
+            post.orders.give(Order::BelieveDeletes { count: believed, until_ms });
             if post.progress.has_disappeared().is_some() {
                 post.progress.disappeared(None);
                 post.wake();
