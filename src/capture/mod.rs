@@ -123,7 +123,7 @@ impl Capture {
             }
             let bid = Bid { at: ledger, role, owner, epoch: stamp.map(|s| s.epoch) };
             let won = claim(&*self.log, session, &mut folded, &bid, |d| restored.take(*collection, d)).await?;
-            restored.failed.take().map_or(Ok(()), Err)?;
+            restored.settle()?;
             let Some(won) = won else { return Ok(None) };
             stamp = Some(won);
             ledgers.push(Writer::sole(self.log.clone(), session.clone(), ledger.clone(), &folded));
@@ -274,6 +274,9 @@ impl Ownership for Owned<'_> {
 
     /// Folds what the source returned and publishes it, up to what stops it.
     async fn publish(&mut self, batch: ReadBatch) -> Result<()> {
+        if batch.transactions.is_empty() {
+            self.rows.give_back(&mut self.fold)?;
+        }
         self.rows.fetch_of(&mut self.fold, &batch.transactions)?;
         let now_ms = self.capture.clock.now_ms();
         let proposals = self.folded(&batch, now_ms).await?;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// What is written to a partition of L, and what that supersedes there.
 pub(super) type Moved = (Vec<Message<Typed>>, Vec<Message<Typed>>);
 
-/// Rows written to L from one fetch.
+/// Rows written to L, or taken from it, with one fetch.
 const PAGE: usize = 4_096;
 
 /// The rows of each collection that are not in memory.
@@ -82,6 +82,11 @@ impl Rows {
         Ok(())
     }
 
+    /// As `Cold::give_back`, for all of a fold's views.
+    pub(super) fn give_back(&mut self, fold: &mut Fold) -> Result<()> {
+        self.0.iter_mut().zip(&mut fold.rows).try_for_each(|(cold, view)| cold.give_back(view))
+    }
+
     fn bring(&self, views: &mut [View<RowState>], collection: CollectionNo, key: &Key) -> Result<()> {
         match (self.0.get(usize::from(collection)), views.get_mut(usize::from(collection))) {
             (Some(cold), Some(view)) => cold.bring(view, key),
@@ -108,15 +113,27 @@ pub(super) struct Restored {
     pub views: Vec<View<RowState>>,
     pub mark: Option<ReaderMark>,
     /// What no checkpoint has confirmed yet.
-    ahead: Vec<(CollectionNo, Key, RowState)>,
+    ahead: Vec<Found>,
+    /// What is confirmed and not yet among the rows.
+    ready: Vec<Found>,
     /// The first failure; what comes behind it is not taken.
-    pub failed: Option<Error>,
+    failed: Option<Error>,
 }
+
+/// A row as L has it.
+type Found = (CollectionNo, Key, RowState);
 
 impl Restored {
     pub(super) fn new(memory: &Memory, collections: usize) -> Self {
         let views = (0..collections).map(|_| View::default()).collect();
-        Restored { rows: Rows::new(memory, collections), views, mark: None, ahead: Vec::new(), failed: None }
+        Restored {
+            rows: Rows::new(memory, collections),
+            views,
+            mark: None,
+            ahead: Vec::new(),
+            ready: Vec::new(),
+            failed: None,
+        }
     }
 
     /// Takes a valid record of an L of `collection`.
@@ -136,25 +153,39 @@ impl Restored {
                     self.ahead.push((collection, key.clone(), row));
                     return Ok(());
                 }
-                self.keep(collection, key, row)
+                self.ready.push((collection, key.clone(), row));
             }
             Some(Record::ReaderMark(mark)) if self.mark.as_ref().is_none_or(|m| m.number < mark.number) => {
                 self.mark = Some((**mark).clone());
                 let (ahead, confirmed): (Vec<_>, Vec<_>) =
                     std::mem::take(&mut self.ahead).into_iter().partition(|(_, _, row)| row.known.pos > mark.pos);
                 self.ahead = ahead;
-                confirmed.into_iter().try_for_each(|(collection, key, row)| self.keep(collection, &key, row))
+                self.ready.extend(confirmed);
             }
-            _ => Ok(()),
+            _ => {}
         }
+        if self.ready.len() >= PAGE { self.keep() } else { Ok(()) }
     }
 
-    fn keep(&mut self, collection: CollectionNo, key: &Key, row: RowState) -> Result<()> {
-        self.rows.fetch(&mut self.views, [(collection, key)])?;
-        if let Some(view) = self.views.get_mut(usize::from(collection))
-            && view.get(key).is_none_or(|older| older.known.pos <= row.known.pos)
-        {
-            view.put(key.clone(), row);
+    /// Everything taken is among the rows.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.failed.take().map_or(Ok(()), Err)?;
+        self.keep()
+    }
+
+    /// In the order of keys, because what lies side by side on the disk is found together.
+    fn keep(&mut self) -> Result<()> {
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
+        for page in ready.chunks(PAGE) {
+            self.rows.fetch(&mut self.views, page.iter().map(|(collection, key, _)| (*collection, key)))?;
+            for (collection, key, row) in page {
+                if let Some(view) = self.views.get_mut(usize::from(*collection))
+                    && view.get(key).is_none_or(|older| older.known.pos <= row.known.pos)
+                {
+                    view.put(key.clone(), row.clone());
+                }
+            }
         }
         Ok(())
     }

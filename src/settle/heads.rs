@@ -57,6 +57,17 @@ impl Heads {
         self.fetch(state, records.into_iter().flat_map(keys))
     }
 
+    /// As `Cold::give_back`.
+    pub(super) fn give_back(&mut self, state: &mut PartState) -> Result<()> {
+        self.cold.give_back(&mut state.heads)?;
+        self.noted.give_back()
+    }
+
+    /// As `Cold::is_over_share`.
+    pub(super) fn is_over_share(&self, state: &PartState) -> bool {
+        self.cold.is_over_share(&state.heads) || self.noted.is_over_share()
+    }
+
     /// Notes that S does not have a verified version.
     pub(super) fn note_behind(&mut self, key: &Key) -> Result<()> {
         self.behind_len += 1;

@@ -57,6 +57,9 @@ pub struct Resolver {
     pub progress: Arc<Progress>,
 }
 
+/// How often memory that is not worked with is offered to others, in milliseconds.
+const GIVE_BACK_EVERY_MS: u64 = 1_000;
+
 /// An owned partition.
 pub struct Journal<'a> {
     resolver: &'a Resolver,
@@ -70,6 +73,7 @@ pub struct Journal<'a> {
     behind_since_ms: u64,
     strays: HashSet<Key>,
     looked_ms: u64,
+    given_back_ms: u64,
     /// Changes that are missing before others (resolve-5).
     gaps: Gaps,
 }
@@ -105,6 +109,7 @@ impl Resolver {
             behind_since_ms: now_ms,
             strays,
             looked_ms: now_ms,
+            given_back_ms: now_ms,
             gaps: Gaps::default(),
         })
     }
@@ -277,7 +282,9 @@ impl Journal<'_> {
         let idle = self.heads.behind_len == 0 || self.is_behind();
         let project = if idle { u64::MAX } else { self.behind_since_ms };
         let projected = self.looked_ms.min(project).saturating_add(self.resolver.projection.every_ms);
-        projected.min(self.gaps.due_ms(self.resolver.gap_after_ms))
+        let room =
+            if self.heads.is_over_share(&self.state) { self.given_back_ms + GIVE_BACK_EVERY_MS } else { u64::MAX };
+        projected.min(room).min(self.gaps.due_ms(self.resolver.gap_after_ms))
     }
 
     /// Whether D holds versions of inputs that are not read again yet, or the first of a group: a mark that
@@ -291,6 +298,10 @@ impl Journal<'_> {
     pub async fn tend(&mut self) -> Result<()> {
         let now_ms = self.resolver.clock.now_ms();
         self.check_gaps(now_ms).await?;
+        if now_ms >= self.given_back_ms + GIVE_BACK_EVERY_MS {
+            self.given_back_ms = now_ms;
+            self.heads.give_back(&mut self.state)?;
+        }
         let full = !self.dataset.in_flight()
             && !self.is_behind()
             && self.heads.behind_len >= self.resolver.projection.versions_max;

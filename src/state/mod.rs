@@ -53,6 +53,8 @@ struct Shared {
     bytes_max: usize,
     used: AtomicUsize,
     states: AtomicUsize,
+    /// How often a state had to hold less.
+    short: AtomicUsize,
     disk: Option<Disk>,
 }
 
@@ -81,14 +83,28 @@ impl Memory {
     }
 
     fn new(bytes_max: usize, disk: Option<Disk>) -> Memory {
-        Memory(Arc::new(Shared { bytes_max, used: AtomicUsize::new(0), states: AtomicUsize::new(0), disk }))
+        let (used, states, short) = Default::default();
+        Memory(Arc::new(Shared { bytes_max, used, states, short, disk }))
     }
 
     /// A new, empty state.
     #[must_use]
     pub fn cold<V>(&self, codec: Arc<dyn Codec<V>>) -> Cold<V> {
         self.0.states.fetch_add(1, Relaxed);
-        Cold { memory: self.clone(), codec, bytes: BTreeMap::new(), bytes_len: 0, table: None, told: 0 }
+        Cold {
+            memory: self.clone(),
+            codec,
+            bytes: BTreeMap::new(),
+            bytes_len: 0,
+            table: None,
+            told: 0,
+            moved: false,
+            short: 0,
+        }
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.0.used.load(Relaxed) > self.0.bytes_max
     }
 
     /// What one of the states may always hold.
@@ -108,6 +124,9 @@ pub struct Cold<V> {
     table: Option<Table>,
     /// What the budget knows of.
     told: usize,
+    /// Since the last call of `give_back`: whether more or less was held, and how often states were short until then.
+    moved: bool,
+    short: usize,
 }
 
 impl<V> Drop for Cold<V> {
@@ -213,28 +232,63 @@ impl<V: Weigh + Clone> Cold<V> {
     /// As `fetch`.
     pub fn make_room(&mut self, view: &mut View<V>) -> Result<()> {
         self.tell(view);
-        let shared = self.memory.0.clone();
-        if shared.used.load(Relaxed) <= shared.bytes_max {
-            return Ok(());
-        }
-        let fair = self.memory.fair();
-        // Two turns empty the view, a third one the bytes made of it.
-        for _ in 0..3 {
-            if self.told <= fair {
+        // Two turns empty the view, two more the bytes made of it; no more leaves than has to.
+        for _ in 0..4 {
+            if !self.memory.is_used_up() || self.told <= self.memory.fair() {
                 break;
             }
-            if let Some(disk) = shared.disk.as_ref().filter(|_| self.bytes_len > fair / 2) {
-                let table = match self.table.take() {
-                    Some(table) => table,
-                    None => disk.table()?,
-                };
-                table.store(std::mem::take(&mut self.bytes))?;
-                self.table = Some(table);
-                self.bytes_len = 0;
-            }
-            self.keep(view.rotate())?;
-            self.tell(view);
+            self.memory.0.short.fetch_add(1, Relaxed);
+            self.shrink(view)?;
         }
+        Ok(())
+    }
+
+    /// Holds no more than its share if others were short of memory while this state did not change: to be
+    /// called now and then by who may wait for long.
+    ///
+    /// # Errors
+    /// As `fetch`.
+    pub fn give_back(&mut self, view: &mut View<V>) -> Result<()> {
+        self.tell(view);
+        let short = self.memory.0.short.load(Relaxed);
+        let asked = std::mem::replace(&mut self.short, short) != short;
+        if std::mem::take(&mut self.moved) || !asked {
+            return Ok(());
+        }
+        for _ in 0..4 {
+            if self.told > self.memory.fair() {
+                self.shrink(view)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there may be something to give back.
+    #[must_use]
+    pub fn is_over_share(&self, view: &View<V>) -> bool {
+        let may_leave = self.memory.0.disk.is_some() || view.bytes() > 0;
+        may_leave && self.told > self.memory.fair()
+    }
+
+    /// What is most leaves: entries at work become bytes, bytes go to the disk, in tables as large as may be.
+    fn shrink(&mut self, view: &mut View<V>) -> Result<()> {
+        let memory = self.memory.0.clone();
+        match memory.disk.as_ref().filter(|_| self.bytes_len > view.bytes()) {
+            Some(disk) => self.store(disk)?,
+            None => self.keep(view.rotate())?,
+        }
+        self.tell(view);
+        Ok(())
+    }
+
+    fn store(&mut self, disk: &Disk) -> Result<()> {
+        let table = match self.table.take() {
+            Some(table) => table,
+            None => disk.table()?,
+        };
+        table.store(std::mem::take(&mut self.bytes))?;
+        self.table = Some(table);
+        self.bytes_len = 0;
         Ok(())
     }
 
@@ -259,6 +313,7 @@ impl<V: Weigh + Clone> Cold<V> {
             Some(more) => _ = used.fetch_add(more, Relaxed),
             None => _ = used.fetch_sub(self.told - held, Relaxed),
         }
+        self.moved |= self.told != held;
         self.told = held;
     }
 }
@@ -282,6 +337,20 @@ impl<V: Weigh + Clone> State<V> {
     /// As there.
     pub fn fetch<'k>(&mut self, keys: impl IntoIterator<Item = &'k Key>) -> Result<()> {
         self.cold.fetch(&mut self.view, keys)
+    }
+
+    /// As `Cold::give_back`.
+    ///
+    /// # Errors
+    /// As `Cold::fetch`.
+    pub fn give_back(&mut self) -> Result<()> {
+        self.cold.give_back(&mut self.view)
+    }
+
+    /// As `Cold::is_over_share`.
+    #[must_use]
+    pub fn is_over_share(&self) -> bool {
+        self.cold.is_over_share(&self.view)
     }
 
     /// As `View::get`: the value of a key that was fetched.

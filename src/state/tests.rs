@@ -139,6 +139,37 @@ fn an_idle_state_does_not_starve_the_others() {
     assert!(most > 10_000, "{most}");
 }
 
+#[test]
+fn who_works_has_what_the_others_leave_and_who_waits_gives_it_back() {
+    let memory = Memory::without_disk(100_000);
+    let empty: Vec<_> = (0..10).map(|_| memory.cold::<u64>(Arc::new(Plain))).collect();
+    let put = |(view, cold): &mut (View<u64>, Cold<u64>), numbers: std::ops::Range<u16>| {
+        for number in numbers {
+            cold.fetch(view, [&key(number)]).unwrap();
+            view.put(key(number), 1);
+        }
+    };
+    let mut waits = (View::default(), memory.cold::<u64>(Arc::new(Plain)));
+    put(&mut waits, 0..600);
+    let held = waits.0.bytes();
+    assert!(held > 5 * memory.fair(), "nothing had to leave yet");
+    let (view, cold) = &mut waits;
+    cold.give_back(view).unwrap();
+    cold.give_back(view).unwrap();
+    assert_eq!(view.bytes(), held, "nobody was short");
+    let mut works = (View::default(), memory.cold::<u64>(Arc::new(Plain)));
+    put(&mut works, 0..500);
+    assert!(works.0.bytes() < held / 2, "it had to hold less");
+    cold.give_back(view).unwrap();
+    assert!(view.bytes() == 0 && !cold.is_over_share(view));
+    drop(works);
+    let mut works = (View::default(), memory.cold::<u64>(Arc::new(Plain)));
+    put(&mut works, 0..500);
+    assert!(works.0.bytes() > 5 * memory.fair(), "what was given back is there");
+    assert_eq!(cold.page(view, None, 1_000).unwrap().len(), 600);
+    drop(empty);
+}
+
 /// Puts more into a state than fits into `memory`.
 fn overfill(memory: &Memory) -> Result<()> {
     let (mut view, mut cold) = (View::default(), memory.cold::<u64>(Arc::new(Plain)));
