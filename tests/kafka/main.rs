@@ -28,7 +28,7 @@ use server::{Server, shared};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -315,6 +315,25 @@ async fn a_member_that_hangs_loses_its_partitions_to_the_other() {
     let late = first.commit(&at, Committed { offset: 1, metadata: Bytes::new() }).await;
     assert_eq!(late.unwrap_err().code, Code::ClaimLost);
     assert_eq!(soon("the loss", first.next()).await.unwrap(), Assignment::Lost(vec![at]));
+}
+
+/// claim-8: a node whose threads are all at work is served all the same, or it would take its own partitions over
+/// again and again for as long as there is much to do.
+#[tokio::test(flavor = "current_thread")]
+async fn a_member_whose_node_is_busy_holds_its_partitions() {
+    let log = open(shared()).await;
+    let name = topic(&log, "busy", 1).await;
+    let at = Partition::new(name.clone(), 0);
+    let member = log.join("busy-group", std::slice::from_ref(&name)).await.unwrap();
+    let mut mine = Vec::new();
+    while mine.is_empty() {
+        follow(&*member, &mut mine).await;
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        assert!(member.holds(&at), "lost after {:?}", begun.elapsed());
+        std::thread::yield_now();
+    }
 }
 
 /// topic-3: what is deleted under a reader is an error, not a jump.

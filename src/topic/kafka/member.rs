@@ -1,7 +1,7 @@
 //! One member of a consumer group: it only learns which partitions are its own, and keeps what the
 //! group has finished. It never fetches: its partitions are paused, readers read them.
 //!
-//! `next` is the sign of life (claim-8): librdkafka is served only there, so an owner that hangs is
+//! `next` is the sign of life (claim-8): a node that does not ask for long is not served any more, and is
 //! put out of the group after `max.poll.interval.ms`. Partitions asked back stay ours until
 //! `released`; partitions lost are gone at once (claim-9).
 //!
@@ -10,27 +10,25 @@
 //! (`session.timeout.ms`). The group does not let a static member leave, so it steps aside instead: it
 //! asks for another topic, and its partitions go to the others.
 
-use super::client::{blocking, is_transient};
-use super::group::{self, Group, unassign};
+use super::client::blocking;
+use super::group::{self, Group};
 use super::metadata::{from_hex, to_hex};
+use super::serving::Served;
 use super::{Code, Error, KafkaLog, REQUEST, Result, config, failed, index, list, raw};
 use crate::topic::{Assignment, Committed, Membership, Partition};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::KafkaResult;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
 
-/// How often the group is served while nothing happens, in milliseconds.
-const TURN_MS: u64 = 100;
+/// How often a member looks for news although none was told, in milliseconds.
+const ASK_MS: u64 = 100;
 /// A member that was not served for this long does not trust what it knows (claim-8), in milliseconds.
 const TRUST_MS: u64 = 1000;
-/// How many events one turn serves at most.
-const EVENTS_MAX: usize = 8;
 /// How long joining or a rebalance may hold up a commit, in milliseconds.
 const COMMIT_WITHIN_MS: u64 = 30_000;
 
@@ -67,8 +65,7 @@ const FIXED: [(&str, &str); 4] = [
 /// A member of a group.
 pub(super) struct KafkaMember {
     log: KafkaLog,
-    consumer: Arc<BaseConsumer<Group>>,
-    filled: Arc<Notify>,
+    served: Arc<Served>,
     /// Whether the group knows this node by its name.
     named: bool,
     topics: Vec<Arc<str>>,
@@ -93,78 +90,24 @@ impl KafkaMember {
         }
         let named = name.is_some();
         let context = Group { heard: log.0.heard.clone(), state: Mutex::default() };
-        let mut consumer: BaseConsumer<Group> =
+        let consumer: BaseConsumer<Group> =
             config.create_with_context(context).map_err(|e| failed(doing, e).at("group", group))?;
-        let filled = Arc::new(Notify::new());
-        let wake = filled.clone();
-        consumer.set_nonempty_callback(move || wake.notify_one());
         let (topics, asked_anew) = (topics.to_vec(), AtomicBool::new(false));
         subscribe(&consumer, &topics, None).map_err(|e| failed(doing, e).at("group", group))?;
-        Ok(KafkaMember { log, consumer: Arc::new(consumer), filled, named, topics, asked_anew })
+        let served = Served::start(log.0.clock.clone(), consumer, named).map_err(|e| e.at("group", group))?;
+        Ok(KafkaMember { log, served, named, topics, asked_anew })
     }
 
     fn state(&self) -> &Mutex<group::State> {
-        &self.consumer.context().state
+        self.served.state()
     }
 
-    /// Serves the group once.
-    fn turn(&self) {
-        for _ in 0..EVENTS_MAX {
-            // A message that slipped through before the pause is nobody's.
-            if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
-                self.hear(error);
-            }
-        }
-        let mut state = self.state().lock();
-        state.turned_ms = self.log.0.clock.now_ms();
-        if !state.leaving.is_empty() && self.consumer.assignment_lost() {
-            let gone: Vec<_> = std::mem::take(&mut state.leaving).into_iter().collect();
-            state.held.retain(|at| !gone.contains(at));
-            state.told.push_back(Assignment::Lost(gone));
-            let asked = std::mem::take(&mut state.asked);
-            drop(state);
-            self.give_back(&asked);
-        }
-    }
-
-    fn hear(&self, error: KafkaError) {
-        use RDKafkaErrorCode as K;
-        match error.rdkafka_error_code() {
-            Some(code) if is_transient(code) => tracing::debug!(%error, "the group is out of reach"),
-            // Of fetching, which nobody wants; or the eviction that comes as a lost assignment.
-            Some(K::AutoOffsetReset | K::OffsetOutOfRange | K::PollExceeded) => {
-                tracing::debug!(%error, "heard in a group")
-            }
-            // A member whose answers were lost with a broker may also be put out by its own next attempt: it joins anew.
-            Some(K::FencedInstanceId | K::Fatal) if self.named => {
-                let text = "the group was joined again under this node's name. If this goes on, another node has the \
-                            same name, because a data folder was copied or is used twice: remove the file `node-id` \
-                            from one of them";
-                self.state().lock().failed = Some(Error::new(Code::LogUnreachable, text).caused_by(error));
-            }
-            _ => self.state().lock().failed = Some(failed("the group told of trouble", error)),
-        }
-    }
-
-    /// Tells the group that partitions are not ours any more.
-    fn give_back(&self, gone: &[Partition]) {
-        let doing = "partitions could not be given back";
-        let list = list(gone, Offset::Invalid);
-        if let Err(error) = list.and_then(|list| unassign(&self.consumer, &list).map_err(|e| failed(doing, e))) {
-            tracing::warn!(%error, "a rebalance was not answered; the group goes on after its time-out");
-        }
-    }
-
-    fn take_told(&self) -> Option<Result<Assignment>> {
-        let mut state = self.state().lock();
-        let told = state.told.pop_front().map(Ok);
-        told.or_else(|| state.failed.take().map(Err))
-    }
-
-    async fn rest(&self) {
+    /// Until there may be news; says that this node is alive.
+    async fn rest(&self, ms: u64) {
+        self.served.is_asked();
         tokio::select! {
-            () = self.filled.notified() => {}
-            () = self.log.pause(TURN_MS) => {}
+            () = self.served.news.notified() => {}
+            () = self.log.pause(ms) => {}
         }
     }
 }
@@ -173,12 +116,11 @@ impl KafkaMember {
 impl Membership for KafkaMember {
     async fn next(&self) -> Result<Assignment> {
         loop {
-            self.turn();
             self.ask_anew().await;
-            if let Some(told) = self.take_told() {
+            if let Some(told) = self.served.take_told() {
                 return told.map_err(|e| self.log.explain(e));
             }
-            self.rest().await;
+            self.rest(ASK_MS).await;
         }
     }
 
@@ -192,7 +134,7 @@ impl Membership for KafkaMember {
         if state.leaving.is_empty() && !state.asked.is_empty() {
             let asked = std::mem::take(&mut state.asked);
             drop(state);
-            self.give_back(&asked);
+            self.served.give_back(&asked);
         }
         Ok(())
     }
@@ -201,11 +143,11 @@ impl Membership for KafkaMember {
     fn holds(&self, at: &Partition) -> bool {
         let state = self.state().lock();
         let rested_ms = self.log.0.clock.now_ms().saturating_sub(state.turned_ms);
-        state.held.contains(at) && rested_ms <= TRUST_MS && !self.consumer.assignment_lost()
+        state.held.contains(at) && rested_ms <= TRUST_MS && !self.served.consumer.assignment_lost()
     }
 
     async fn committed(&self, at: &Partition) -> Result<Option<Committed>> {
-        let (consumer, at) = (self.consumer.clone(), at.clone());
+        let (consumer, at) = (self.served.consumer.clone(), at.clone());
         let answer = blocking(move || {
             let failed = |e| failed("what the group finished is not known", e).at("partition", &at);
             let list = list([&at], Offset::Invalid)?;
@@ -230,8 +172,7 @@ impl Membership for KafkaMember {
             let outcome = if joined { self.commit_once(at, committed.clone()).await } else { Err(joining(at)) };
             match outcome {
                 Err(error) if error.code == Code::LogUnreachable && self.log.0.clock.now_ms() < until_ms => {
-                    self.turn();
-                    self.rest().await;
+                    self.rest(ASK_MS).await;
                 }
                 other => return other.map_err(|e| self.log.explain(e)),
             }
@@ -243,10 +184,10 @@ impl Membership for KafkaMember {
         if self.named {
             self.step_aside().await;
         }
-        if let Err(error) = self.consumer.close_queue() {
+        if let Err(error) = self.served.consumer.close_queue() {
             return tracing::debug!(%error, "a group is left without a word");
         }
-        self.turn_until(|member| member.consumer.closed()).await;
+        self.until(|member| member.served.consumer.closed()).await;
     }
 }
 
@@ -268,7 +209,7 @@ impl KafkaMember {
         let asked = std::mem::take(&mut state.asked);
         drop(state);
         if !asked.is_empty() {
-            self.give_back(&asked);
+            self.served.give_back(&asked);
         }
     }
 
@@ -285,7 +226,7 @@ impl KafkaMember {
         }
         let other = self.log.0.settings.idle_topic();
         if self.knows(&other).await
-            && let Err(error) = subscribe(&self.consumer, &self.topics, Some(&other))
+            && let Err(error) = subscribe(&self.served.consumer, &self.topics, Some(&other))
         {
             tracing::warn!(%error, "the group could not be asked to share anew");
         }
@@ -293,7 +234,7 @@ impl KafkaMember {
 
     /// Whether a topic is known to this member: it joins again at once only then.
     async fn knows(&self, topic: &str) -> bool {
-        let (consumer, name) = (self.consumer.clone(), topic.to_owned());
+        let (consumer, name) = (self.served.consumer.clone(), topic.to_owned());
         let known = blocking(move || {
             let metadata = consumer.fetch_metadata(Some(&name), REQUEST);
             let metadata = metadata.map_err(|e| failed("a topic beside those worked on is not known", e))?;
@@ -308,10 +249,10 @@ impl KafkaMember {
         if !self.knows(&other).await {
             return;
         }
-        match self.consumer.subscribe(&[&other]) {
+        match self.served.consumer.subscribe(&[&other]) {
             Ok(()) => {
                 let mut gone = None;
-                self.turn_until(|member| member.is_aside(&other, &mut gone)).await;
+                self.until(|member| member.is_aside(&other, &mut gone)).await;
             }
             Err(error) => tracing::debug!(%error, "the partitions rest until the session has timed out"),
         }
@@ -320,7 +261,7 @@ impl KafkaMember {
     /// Whether the group has taken in that this member asks for `other` alone. The answer of a rebalance
     /// that was under way before says nothing: it has to come after the last partition was `gone`.
     fn is_aside(&self, other: &str, gone: &mut Option<u64>) -> bool {
-        let Ok(mine) = self.consumer.assignment() else { return false };
+        let Ok(mine) = self.served.consumer.assignment() else { return false };
         let mine = mine.elements();
         if mine.iter().any(|at| at.topic() != other) {
             *gone = None;
@@ -330,20 +271,16 @@ impl KafkaMember {
         !mine.is_empty() || assignments > *gone.get_or_insert(assignments)
     }
 
-    /// Serves the group until something is so, but not for long.
-    async fn turn_until(&self, mut is_so: impl FnMut(&Self) -> bool) {
+    /// Waits until something is so, but not for long.
+    async fn until(&self, mut is_so: impl FnMut(&Self) -> bool) {
         let until_ms = self.log.0.clock.now_ms() + LEAVE_WITHIN_MS;
         while !is_so(self) && self.log.0.clock.now_ms() < until_ms {
-            self.turn();
-            tokio::select! {
-                () = self.filled.notified() => {}
-                () = self.log.pause(LEAVE_LOOK_MS) => {}
-            }
+            self.rest(LEAVE_LOOK_MS).await;
         }
     }
 
     async fn commit_once(&self, at: &Partition, committed: Committed) -> Result<()> {
-        let (consumer, at) = (self.consumer.clone(), at.clone());
+        let (consumer, at) = (self.served.consumer.clone(), at.clone());
         blocking(move || {
             let failed = |e| failed("what is finished could not be committed", e).at("partition", &at);
             let list = list([&at], raw(committed.offset))?;
@@ -360,7 +297,8 @@ impl Drop for KafkaMember {
     /// Leaving takes a moment: elsewhere.
     fn drop(&mut self) {
         self.close_state();
-        let consumer = self.consumer.clone();
+        self.served.end();
+        let consumer = self.served.consumer.clone();
         let leave = move || {
             // The last one to let go closes; this thread may block, the others must not.
             while Arc::strong_count(&consumer) > 1 {

@@ -15,6 +15,7 @@ mod group;
 mod member;
 mod metadata;
 mod reading;
+mod serving;
 mod session;
 mod topics;
 
