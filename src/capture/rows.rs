@@ -196,7 +196,8 @@ impl Owned<'_> {
     /// supersede.
     pub(super) fn take_moved(&mut self) -> Result<Vec<Moved>> {
         let mut lanes: Vec<_> = self.ledgers.iter().map(|_| (Vec::new(), Vec::new())).collect();
-        let moved: Vec<(CollectionNo, Key)> = self.fold.moved.drain().collect();
+        let mut moved: Vec<(CollectionNo, Key)> = self.fold.moved.drain().collect();
+        moved.sort_unstable();
         for page in moved.chunks(PAGE) {
             self.rows.fetch(&mut self.fold.rows, page.iter().map(|(collection, key)| (*collection, key)))?;
             for (collection, key) in page {

@@ -65,7 +65,7 @@ impl Memory {
     /// # Errors
     /// `state_failed` if the directory cannot be used.
     pub fn open(bytes: usize, dir: &Path) -> Result<Memory> {
-        // Three eighths, because states that are idle keep what they hold while others still may have
+        // Three eighths, because states that wait keep what they hold for a while, and others still may have
         // their fair share: at worst twice as much. The rest is for the disk's buffers.
         Ok(Memory::new(bytes / 8 * 3, Some(Disk::open(dir, bytes / 8)?)))
     }
