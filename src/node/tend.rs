@@ -57,7 +57,7 @@ pub(super) fn tell(post: &Post, error: &Error) {
     match error.remedy() {
         // Another owner took over, or an append has to be looked up: part of normal work.
         Remedy::Retry { after } if after.is_zero() => {
-            tracing::debug!(target: ERROR, dataset, platform, ?work, partition, %error, "taking over again");
+            tracing::info!(target: ERROR, dataset, platform, ?work, partition, %error, "taking over again");
         }
         Remedy::Retry { .. } => {
             tracing::warn!(target: ERROR, dataset, platform, ?work, partition, ?error, "trying again");

@@ -6,7 +6,7 @@
 use crate::event::Key;
 use crate::runtime::error::{Code, Error, Result};
 use bytes::Bytes;
-use fjall::config::{BlockSizePolicy, CompressionPolicy};
+use fjall::config::{BlockSizePolicy, CompressionPolicy, PartitioningPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -130,11 +130,14 @@ impl Store {
 
     fn table(self: &Arc<Store>, number: u64) -> Result<Table> {
         // Filters, because many keys that are looked up do not exist; small blocks, because keys are
-        // looked up one by one.
+        // looked up one by one. Filters and indexes in blocks too: whole ones of large tables do not stay
+        // in the cache, and each look-up would read them again.
         let options = || {
             KeyspaceCreateOptions::default()
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
                 .data_block_size_policy(BlockSizePolicy::all(4 << 10))
+                .filter_block_partitioning_policy(PartitioningPolicy::all(true))
+                .index_block_partitioning_policy(PartitioningPolicy::all(true))
                 .max_memtable_size(1 << 20)
                 .manual_journal_persist(true)
         };

@@ -16,6 +16,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// Chunks that may wait for the reader; with `CHUNK_BYTES` the bound on memory.
 const CHUNKS_MAX: usize = 16;
 const CHUNK_BYTES: usize = 1 << 18;
+/// What is left of a buffer is read into while it has this much room: a new one for every read would be mostly empty,
+/// and each costs fresh pages.
+const ROOM_BYTES: usize = 1 << 15;
 /// Seconds from 1970 to 2000, the server's epoch.
 pub(crate) const EPOCH_S: i64 = 946_684_800;
 
@@ -133,7 +136,10 @@ impl Line {
                     return Err(error);
                 }
             }
-            self.buffer.reserve(scan.wanted.max(CHUNK_BYTES));
+            let missing = scan.wanted.saturating_sub(self.buffer.len());
+            if self.buffer.capacity() - self.buffer.len() < missing.max(ROOM_BYTES) {
+                self.buffer.reserve(missing.max(CHUNK_BYTES));
+            }
             tokio::select! {
                 read = self.stream.read_buf(&mut self.buffer) => match read {
                     Ok(0) => return Err(ended()),
