@@ -8,10 +8,12 @@
 
 mod cache;
 mod heads;
+mod keys;
 mod plain;
 pub mod view;
 
 pub use heads::Heads;
+pub use keys::Keys;
 pub use plain::{Bare, Plain};
 pub use view::Noted;
 
@@ -359,6 +361,12 @@ impl<V: Weigh + Clone> State<V> {
         self.view.get(key)
     }
 
+    /// Whether a key that was fetched is in it.
+    #[must_use]
+    pub fn holds(&self, key: &Key) -> bool {
+        self.view.holds(key)
+    }
+
     /// Sets the value of a key.
     pub fn put(&mut self, key: Key, value: V) {
         self.view.put(key, value);
@@ -370,51 +378,6 @@ impl<V: Weigh + Clone> State<V> {
     /// As there.
     pub fn page(&self, after: Option<&Key>, limit: usize) -> Result<Vec<(Key, V)>> {
         self.cold.page(&self.view, after, limit)
-    }
-}
-
-/// A set of keys, to which keys are added without knowing whether they are in it.
-pub struct Keys(State<()>);
-
-impl Keys {
-    /// An empty one.
-    #[must_use]
-    pub fn new(memory: &Memory) -> Self {
-        Keys(State::new(memory.cold(Arc::new(Plain))))
-    }
-
-    /// Adds a key. The set does not hold the batch the key was read with.
-    ///
-    /// # Errors
-    /// As `Cold::fetch`.
-    pub fn add(&mut self, key: &Key) -> Result<()> {
-        self.0.fetch([])?;
-        if !self.0.view.holds(key) {
-            self.0.put(Key(Bytes::copy_from_slice(&key.0)), ());
-        }
-        Ok(())
-    }
-
-    /// As `Cold::fetch`, for `has`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn fetch<'k>(&mut self, keys: impl IntoIterator<Item = &'k Key>) -> Result<()> {
-        self.0.fetch(keys)
-    }
-
-    /// Whether a key that was fetched is in it.
-    #[must_use]
-    pub fn has(&self, key: &Key) -> bool {
-        self.0.view.holds(key)
-    }
-
-    /// Up to `limit` keys behind `after`, in order.
-    ///
-    /// # Errors
-    /// As `Cold::fetch`.
-    pub fn page(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Key>> {
-        Ok(self.0.page(after, limit)?.into_iter().map(|(key, ())| key).collect())
     }
 }
 
