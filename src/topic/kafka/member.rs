@@ -221,11 +221,14 @@ impl KafkaMember {
             let state = self.state().lock();
             state.joined && !state.closing && !state.held.iter().any(|at| self.topics.contains(&at.topic))
         };
-        if !self.named || !has_nothing || self.asked_anew.swap(true, Ordering::AcqRel) {
+        if !self.named || !has_nothing || self.asked_anew.load(Ordering::Acquire) {
             return;
         }
         let other = self.log.0.settings.idle_topic();
-        if self.knows(&other).await
+        let known = self.knows(&other).await;
+        // Only now, because who waits for news may stop to wait while that is looked up.
+        if !self.asked_anew.swap(true, Ordering::AcqRel)
+            && known
             && let Err(error) = subscribe(&self.served.consumer, &self.topics, Some(&other))
         {
             tracing::warn!(%error, "the group could not be asked to share anew");
