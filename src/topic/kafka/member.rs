@@ -22,13 +22,15 @@ use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How often a member looks for news although none was told, in milliseconds.
 const ASK_MS: u64 = 100;
 /// A member that was not served for this long does not trust what it knows (claim-8), in milliseconds.
 const TRUST_MS: u64 = 1000;
+/// How long a named member waits for a share before it asks the group to share anew, in milliseconds.
+const EMPTY_MS: u64 = 5_000;
 /// How long joining or a rebalance may hold up a commit, in milliseconds.
 const COMMIT_WITHIN_MS: u64 = 30_000;
 
@@ -71,6 +73,8 @@ pub(super) struct KafkaMember {
     topics: Vec<Arc<str>>,
     /// The group was asked to share anew.
     asked_anew: AtomicBool,
+    /// Since when it has been without partitions in the group; 0 if it has some.
+    empty_ms: AtomicU64,
 }
 
 impl KafkaMember {
@@ -95,7 +99,7 @@ impl KafkaMember {
         let (topics, asked_anew) = (topics.to_vec(), AtomicBool::new(false));
         subscribe(&consumer, &topics, None).map_err(|e| failed(doing, e).at("group", group))?;
         let served = Served::start(log.0.clock.clone(), consumer, named).map_err(|e| e.at("group", group))?;
-        Ok(KafkaMember { log, served, named, topics, asked_anew })
+        Ok(KafkaMember { log, served, named, topics, asked_anew, empty_ms: AtomicU64::new(0) })
     }
 
     fn state(&self) -> &Mutex<group::State> {
@@ -222,6 +226,12 @@ impl KafkaMember {
             state.joined && !state.closing && !state.held.iter().any(|at| self.topics.contains(&at.topic))
         };
         if !self.named || !has_nothing || self.asked_anew.load(Ordering::Acquire) {
+            return self.empty_ms.store(0, Ordering::Release);
+        }
+        // Who joins is often given nothing first, and its share when the others have let go of it.
+        let now_ms = self.log.0.clock.now_ms();
+        let since = self.empty_ms.compare_exchange(0, now_ms, Ordering::AcqRel, Ordering::Acquire);
+        if since.map_or_else(|since_ms| now_ms < since_ms + EMPTY_MS, |_| true) {
             return;
         }
         let other = self.log.0.settings.idle_topic();
