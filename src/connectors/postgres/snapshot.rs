@@ -6,11 +6,11 @@ use super::config::Checked;
 use super::failure;
 use super::position::read_lsn;
 use super::reader::changes::Collection;
-use super::rows::norm::KEY_TOO_LONG;
 use super::rows::sql;
 use super::values::Native;
 use super::wire::connection::Connection;
 use super::wire::cursor::{Cursor, Malformed};
+use super::wire::pgoutput::Column;
 use crate::connectors::contract::{BatchLimit, CollectionNo, Copied, Snapshot, Unreadable};
 use crate::event::lineage::Lens;
 use crate::event::{Fp, Key, Position, Row, Schema, Value};
@@ -85,60 +85,79 @@ impl TableSnapshot {
     /// Reads the rows of one message; the first begins with a header, the last is a mark.
     fn rows(&mut self, chunk: &Bytes, out: &mut Vec<Copied>) -> Result<()> {
         let shown = self.collection.table.shown();
-        let unreadable = |e: Malformed| {
-            let text = format!("a row cannot be carried over exactly: {}", e.0);
-            Error::new(Code::SchemaUnsupported, text).at("table", &shown)
+        let broken = |e: Malformed| {
+            Error::new(Code::Unexpected, "the server's copy cannot be understood").at("table", &shown).caused_by(e)
         };
         let mut c = Cursor::new(chunk);
         if !std::mem::replace(&mut self.begun, true) {
-            c.slice(15).map_err(unreadable)?;
-            let extension = c.u32().map_err(unreadable)?;
-            c.slice(extension as usize).map_err(unreadable)?;
+            c.slice(15).map_err(broken)?;
+            let extension = c.u32().map_err(broken)?;
+            c.slice(extension as usize).map_err(broken)?;
         }
         while c.remaining() > 0 {
-            if c.i16().map_err(unreadable)? < 0 {
+            if c.i16().map_err(broken)? < 0 {
                 self.ended = true;
                 return Ok(());
             }
-            let (row, time_ms) = self.row(&mut c).map_err(unreadable)?;
-            let table = &self.collection.table;
-            match table.key_of(&row) {
-                Ok(key) => out.push(self.copied(key, row, time_ms)),
+            let begin = c.clone();
+            match self.row(&mut c) {
+                Ok(row) => out.push(row),
                 // P8: this record alone cannot be told.
-                Err(KEY_TOO_LONG) => self.unreadable.push(table.key_too_long(self.no, &row)),
-                Err(e) => return Err(unreadable(e)),
+                Err(why) => {
+                    c = begin;
+                    let cells = self.cells(&mut c).map_err(broken)?;
+                    self.unreadable.push(self.collection.table.untold(self.no, why, &cells));
+                }
             }
         }
         Ok(())
     }
 
-    /// A row, and when it was written.
-    fn row(&self, c: &mut Cursor<'_>) -> Result<(Row, u64), Malformed> {
+    fn row(&self, c: &mut Cursor<'_>) -> Result<Copied, Malformed> {
         let table = &self.collection.table;
         let mut values = Vec::with_capacity(table.fields.len());
         for column in table.field_columns() {
-            values.push(match c.i32()? {
-                -1 => Value::Null,
-                length => sql::read(&column.native, c.take(usize::try_from(length).map_err(|_| Malformed("a row"))?)?)?,
+            values.push(match field(c)? {
+                None => Value::Null,
+                Some(bytes) => sql::read(&column.native, bytes)?,
             });
         }
-        let mut time_ms = 0;
-        if self.with_time
-            && c.i32()? == 8
-            && let Value::Timestamp(micros) = Native::Timestamp(true).read_binary(c.take(8)?)?
-        {
-            time_ms = u64::try_from(micros / 1000).unwrap_or(0);
-        }
-        Ok((Row(values), time_ms))
-    }
-
-    fn copied(&self, key: Key, row: Row, time_ms: u64) -> Copied {
-        let fp = Fp::of_row(&self.collection.table.schema, &row);
+        let time_ms = self.time_ms(c)?;
+        let row = Row(values);
+        let (key, fp) = (table.key_of(&row)?, Fp::of_row(&table.schema, &row));
         let row = match &self.lens {
             Some(lens) => lens.lift(&row, &Value::Null),
             None => row,
         };
-        Copied { collection: self.no, key, row: Arc::new(row), fp, time_ms }
+        Ok(Copied { collection: self.no, key, row: Arc::new(row), fp, time_ms })
+    }
+
+    /// When the row was written, if the server tells.
+    fn time_ms(&self, c: &mut Cursor<'_>) -> Result<u64, Malformed> {
+        let Some(bytes) = (if self.with_time { field(c)? } else { None }) else { return Ok(0) };
+        match Native::Timestamp(true).read_binary(bytes)? {
+            Value::Timestamp(micros) => Ok(u64::try_from(micros / 1000).unwrap_or(0)),
+            _ => Ok(0),
+        }
+    }
+
+    /// A row as the server sent it.
+    fn cells(&self, c: &mut Cursor<'_>) -> Result<Vec<Column>, Malformed> {
+        let cell = |native: &Native| {
+            let form = if native.has_binary() { Column::Binary } else { Column::Text };
+            Ok(field(c)?.map_or(Column::Null, form))
+        };
+        let cells = self.collection.table.field_columns().map(|column| &column.native).map(cell).collect();
+        self.time_ms(c)?;
+        cells
+    }
+}
+
+/// The next field of a row; `None` is SQL's null.
+fn field(c: &mut Cursor<'_>) -> Result<Option<Bytes>, Malformed> {
+    match c.i32()? {
+        -1 => Ok(None),
+        length => c.take(usize::try_from(length).map_err(|_| Malformed("a row"))?).map(Some),
     }
 }
 

@@ -8,3 +8,4 @@ mod refusals;
 mod server;
 mod sink;
 mod types;
+mod untold;

@@ -1,9 +1,8 @@
 //! What a message of the log means for a dataset: rows of its collections, rows of the ledger, edits
 //! a sink has put into the log. A table's form is what the log says at each place (`forms`).
 
-use super::super::client::catalog::Table;
+use super::super::client::catalog::{self, Table};
 use super::super::rows::ledger;
-use super::super::rows::norm::KEY_TOO_LONG;
 use super::super::values::Native;
 use super::super::wire::cursor::Malformed;
 use super::super::wire::pgoutput::{Column, Message, Oid, Old, Relation, Tuple};
@@ -195,7 +194,7 @@ impl Translator {
         let Some(tuple) = new.or(old.map(Old::tuple)) else { return Ok(()) };
         let values: Vec<Value> = (0..)
             .zip(&ledger::LEDGER)
-            .map(|(i, c)| value(&c.2, tuple.column(i)))
+            .map(|(i, c)| c.2.read(tuple.column(i)))
             .collect::<Result<_, _>>()
             .map_err(broken)?;
         let (Some(Value::Text(name)), Some(Value::Bytes(key))) = (values.first(), values.get(2)) else {
@@ -213,7 +212,7 @@ impl Translator {
     fn observed_row(&self, new: Option<&Tuple>, into: &mut Vec<Change>) -> Result<()> {
         let broken = |e| unreadable("the observed edits", e);
         let Some(tuple) = new else { return Ok(()) };
-        let cell = |i: usize, native: &Native| value(native, tuple.column(i)).map_err(broken);
+        let cell = |i: usize, native: &Native| native.read(tuple.column(i)).map_err(broken);
         let (name, key, image) =
             (cell(0, &Native::Text)?, cell(1, &Native::Bytes)?, cell(3, &Native::Array(Box::new(Native::Text)))?);
         let (Value::Text(name), Value::Bytes(key)) = (name, key) else {
@@ -222,7 +221,18 @@ impl Translator {
         let Some((no, _)) = self.tables.by_ledger_name(name.as_str()) else { return Ok(()) };
         let table = self.form(no)?;
         let image = match image {
-            Value::Array(items) => Some(Arc::new(printed_row(&table, items).map_err(broken)?)),
+            Value::Array(items) => {
+                let cells = printed_cells(&table, items);
+                let read = table.field_columns().zip(&cells).map(|(column, cell)| column.native.read(cell.clone()));
+                match read.collect::<Result<_, _>>() {
+                    Ok(values) => Some(Arc::new(Row(values))),
+                    Err(why) => {
+                        let told = Unreadable { key: Some(own(&key)), ..table.untold(no, why, &cells) };
+                        into.push(Change::Unreadable(Box::new(told)));
+                        return Ok(());
+                    }
+                }
+            }
             _ => None,
         };
         let fp = image.as_ref().map_or(Fp::ABSENT, |row| Fp::of_row(&table.schema, row));
@@ -231,19 +241,20 @@ impl Translator {
     }
 }
 
-/// A row in the server's text forms, each behind its column's name. What is not there was not looked at.
-fn printed_row(table: &Table, items: Vec<Value>) -> Result<Row, Malformed> {
+/// The fields of a row of which the server has printed each column behind its name. What is not there was not
+/// looked at.
+fn printed_cells(table: &Table, items: Vec<Value>) -> Vec<Column> {
     let mut found: HashMap<String, Value> = HashMap::new();
     let mut items = items.into_iter();
     while let (Some(Value::Text(name)), Some(value)) = (items.next(), items.next()) {
         found.insert(name.as_str().to_owned(), value);
     }
-    let read = |column: &super::super::client::catalog::Column| match found.remove(&column.name) {
-        Some(Value::Text(text)) => column.native.read_text(text.as_bytes().clone()),
-        Some(_) => Ok(Value::Null),
-        None => Ok(Value::Unchanged),
+    let cell = |column: &catalog::Column| match found.remove(&column.name) {
+        Some(Value::Text(text)) => Column::Text(text.as_bytes().clone()),
+        Some(_) => Column::Null,
+        None => Column::Unchanged,
     };
-    table.field_columns().map(read).collect::<Result<_, _>>().map(Row)
+    table.field_columns().map(cell).collect()
 }
 
 fn data_row(
@@ -253,78 +264,94 @@ fn data_row(
     new: Option<&Tuple>,
     into: &mut Vec<Change>,
 ) -> Result<(), Malformed> {
+    let tuples = || old.map(Old::tuple).into_iter().chain(new);
+    if tuples().any(|tuple| tuple.len() != table.columns.len()) {
+        return Err(Malformed("a row with another number of columns than its table"));
+    }
+    // What could not be told when it was written was told as such then.
     let before = match old {
-        Some(Old::Row(tuple)) => Some(Arc::new(row(table, tuple)?)),
+        Some(Old::Row(tuple)) => row(table, tuple).ok().map(Arc::new),
         _ => None,
     };
     // Read-7: keys only, unless the replica identity is FULL.
-    let key_before = old.map(|old| key(table, old.tuple())).transpose();
+    let key_before = old.map(|old| key(table, old.tuple()));
     let gone = |key: Key| Change::Row { collection, key, after: None, fp: Fp::ABSENT, before: before.clone() };
     let Some(tuple) = new else {
-        into.push(match (key_before, old) {
+        into.push(match (key_before.ok_or(Malformed("a deletion without a key"))?, old) {
             // Nobody could publish it, so nothing is lost with it; it keeps its place in the transaction.
-            (Err(KEY_TOO_LONG), Some(old)) => {
-                let told = table.key_too_long(collection, &key_row(table, old.tuple())?);
+            (Err(why), Some(old)) => {
+                let told = table.untold(collection, why, &cells(table, old.tuple(), None));
                 Change::Unreadable(Box::new(Unreadable { replaced: true, ..told }))
             }
-            (before, _) => gone(before?.ok_or(Malformed("a deletion without a key"))?),
+            (key, _) => gone(key?),
         });
         return Ok(());
     };
-    let key_before = if matches!(key_before, Err(KEY_TOO_LONG)) { None } else { key_before? };
-    let mut after = row(table, tuple)?;
-    if let Some(before) = &before {
-        after = after.filled_from(before).ok_or(Malformed("a whole row with a hole"))?;
-    }
-    if let (Some(old), true) = (old, after.is_partial()) {
-        fill_key(table, &mut after, old.tuple())?;
-    }
-    let now = match table.key_of(&after) {
-        Ok(now) => now,
-        // P8: this record alone cannot be told.
-        Err(KEY_TOO_LONG) => {
-            into.extend(key_before.map(gone));
-            into.push(Change::Unreadable(Box::new(table.key_too_long(collection, &after))));
-            return Ok(());
+    let key_before = key_before.and_then(Result::ok);
+    match whole(table, old, tuple) {
+        Ok((now, after)) => {
+            // Read-8: a changed key is a deletion and an insertion.
+            let moved = key_before.filter(|before| *before != now);
+            let before_of_new = if moved.is_none() { before.clone() } else { None };
+            into.extend(moved.map(gone));
+            let fp = Fp::of_row(&table.schema, &after);
+            into.push(Change::Row { collection, key: now, after: Some(Arc::new(after)), fp, before: before_of_new });
         }
-        Err(e) => return Err(e),
-    };
-    // Read-8: a changed key is a deletion and an insertion.
-    let moved = key_before.filter(|before| *before != now);
-    let before_of_new = if moved.is_none() { before.clone() } else { None };
-    into.extend(moved.map(gone));
-    let fp = Fp::of_row(&table.schema, &after);
-    into.push(Change::Row { collection, key: now, after: Some(Arc::new(after)), fp, before: before_of_new });
+        // P8: this record alone cannot be told.
+        Err(why) => {
+            let told = table.untold(collection, why, &cells(table, tuple, old));
+            into.extend(key_before.filter(|before| told.key.as_ref() != Some(before)).map(gone));
+            into.push(Change::Unreadable(Box::new(told)));
+        }
+    }
     Ok(())
 }
 
-fn row(table: &Table, tuple: &Tuple) -> Result<Row, Malformed> {
-    if tuple.len() != table.columns.len() {
-        return Err(Malformed("a row with another number of columns than its table"));
+/// A row as it is now, and its key. A large value that did not change stands in the old image only: all of them
+/// under REPLICA IDENTITY FULL, else those of the key.
+fn whole(table: &Table, old: Option<&Old>, tuple: &Tuple) -> Result<(Key, Row), Malformed> {
+    let mut after = row(table, tuple)?;
+    if let (Some(old), true) = (old, after.is_partial()) {
+        for (field, slot) in after.0.iter_mut().enumerate().filter(|(_, value)| **value == Value::Unchanged) {
+            if stands(table, old, field) {
+                *slot = cell(table, old.tuple(), field)?;
+            }
+        }
     }
+    Ok((table.key_of(&after)?, after))
+}
+
+/// Whether the old image has a field.
+fn stands(table: &Table, old: &Old, field: usize) -> bool {
+    matches!(old, Old::Row(_)) || table.schema.key.contains(&field)
+}
+
+fn row(table: &Table, tuple: &Tuple) -> Result<Row, Malformed> {
     let mut values = Vec::with_capacity(table.fields.len());
-    for &index in &table.fields {
-        let column = table.columns.get(index).ok_or(Malformed("a column is missing"))?;
-        values.push(value(&column.native, tuple.column(index))?);
+    for field in 0..table.fields.len() {
+        values.push(cell(table, tuple, field)?);
     }
     Ok(Row(values))
+}
+
+fn cell(table: &Table, tuple: &Tuple, field: usize) -> Result<Value, Malformed> {
+    let missing = Malformed("a column is missing");
+    let &index = table.fields.get(field).ok_or(missing)?;
+    table.columns.get(index).ok_or(missing)?.native.read(tuple.column(index))
+}
+
+/// The fields of a row as the log has them, with what of it stands in the old image only.
+fn cells(table: &Table, tuple: &Tuple, old: Option<&Old>) -> Vec<Column> {
+    let cell = |(field, &index): (usize, &usize)| match (tuple.column(index), old) {
+        (Column::Unchanged, Some(old)) if stands(table, old, field) => old.tuple().column(index),
+        (cell, _) => cell,
+    };
+    table.fields.iter().enumerate().map(cell).collect()
 }
 
 /// What is known of a key is kept long after what the server sent is done with: it must not hold that.
 fn own(key: &[u8]) -> Key {
     Key(Bytes::copy_from_slice(key))
-}
-
-/// A large key that did not change stands in the old image only.
-fn fill_key(table: &Table, after: &mut Row, old: &Tuple) -> Result<(), Malformed> {
-    for &field in &table.schema.key {
-        let (Some(slot @ Value::Unchanged), Some(&index)) = (after.0.get_mut(field), table.fields.get(field)) else {
-            continue;
-        };
-        let column = table.columns.get(index).ok_or(Malformed("a column is missing"))?;
-        *slot = value(&column.native, old.column(index))?;
-    }
-    Ok(())
 }
 
 fn key(table: &Table, tuple: &Tuple) -> Result<Key, Malformed> {
@@ -335,26 +362,15 @@ fn key(table: &Table, tuple: &Tuple) -> Result<Key, Malformed> {
 fn key_row(table: &Table, tuple: &Tuple) -> Result<Row, Malformed> {
     let mut sparse = Row(vec![Value::Null; table.fields.len()]);
     for &field in &table.schema.key {
-        let index = *table.fields.get(field).ok_or(Malformed("a column is missing"))?;
-        let column = table.columns.get(index).ok_or(Malformed("a column is missing"))?;
         if let Some(slot) = sparse.0.get_mut(field) {
-            *slot = value(&column.native, tuple.column(index))?;
+            *slot = cell(table, tuple, field)?;
         }
     }
     Ok(sparse)
 }
 
-fn value(native: &Native, column: Column) -> Result<Value, Malformed> {
-    match column {
-        Column::Null => Ok(Value::Null),
-        Column::Unchanged => Ok(Value::Unchanged),
-        Column::Text(bytes) => native.read_text(bytes),
-        Column::Binary(bytes) => native.read_binary(bytes),
-    }
-}
-
 fn unreadable(table: &str, cause: Malformed) -> Error {
-    let text = format!("the log holds a row that cannot be carried over exactly: {}", cause.0);
+    let text = format!("the log holds a row that cannot be understood: {}", cause.0);
     Error::new(Code::SchemaUnsupported, text).at("table", table)
 }
 

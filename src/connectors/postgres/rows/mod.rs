@@ -5,6 +5,7 @@ pub(crate) mod exclusive;
 pub(crate) mod ledger;
 pub(crate) mod norm;
 pub(crate) mod sql;
+pub(crate) mod untold;
 pub(crate) mod views;
 pub(crate) mod write;
 
@@ -144,19 +145,24 @@ pub(crate) fn sent<'a>(collection: &'a Collection, columns: &'a [Vec<Value>]) ->
     collection.table.key_columns().zip(columns).map(|(column, values)| Sent::new(column, values.iter())).collect()
 }
 
+/// A row that was found, or why it cannot be told.
+pub(crate) type Stored = std::result::Result<Row, String>;
+
 /// By number of the key, from 0: rows that an answer to `lock` or `read` holds.
-pub(crate) fn read_rows(collection: &Collection, answer: &[tokio_postgres::Row]) -> Result<HashMap<usize, Row>> {
-    let unreadable = |text: String| Error::new(Code::SchemaUnsupported, text).at("table", collection.table.shown());
-    let one = |row: &tokio_postgres::Row| {
-        let mut values = Vec::with_capacity(collection.table.fields.len());
-        for (i, column) in collection.table.field_columns().enumerate() {
-            let raw: Raw<'_> = row.try_get(i + 3).map_err(failure::of)?;
-            let value = raw.0.map_or(Ok(Value::Null), |raw| read(&column.native, Bytes::copy_from_slice(raw)));
-            values.push(value.map_err(|e| unreadable(format!("a row cannot be compared: {}", e.0)))?);
+pub(crate) fn read_rows(collection: &Collection, answer: &[tokio_postgres::Row]) -> Result<HashMap<usize, Stored>> {
+    answer.iter().map(|row| Ok((number(row)?, stored(collection, row)?))).collect()
+}
+
+fn stored(collection: &Collection, row: &tokio_postgres::Row) -> Result<Stored> {
+    let mut values = Vec::with_capacity(collection.table.fields.len());
+    for (i, column) in collection.table.field_columns().enumerate() {
+        let raw: Raw<'_> = row.try_get(i + 3).map_err(failure::of)?;
+        match raw.0.map_or(Ok(Value::Null), |raw| read(&column.native, Bytes::copy_from_slice(raw))) {
+            Ok(value) => values.push(value),
+            Err(why) => return Ok(Err(format!("column \"{}\" ({}): {}", column.name, column.sql, why.0))),
         }
-        Ok((number(row)?, Row(values)))
-    };
-    answer.iter().map(one).collect()
+    }
+    Ok(Ok(Row(values)))
 }
 
 /// The number of the key a row belongs to, from 0.
@@ -173,6 +179,10 @@ fn numbers(answer: &[tokio_postgres::Row]) -> Result<HashSet<usize>> {
 fn missing(answer: &[tokio_postgres::Row], keys: &[Key]) -> Result<(Vec<usize>, Vec<Key>)> {
     let held = numbers(answer)?;
     Ok(keys.iter().enumerate().filter(|(i, _)| !held.contains(i)).map(|(i, key)| (i, key.clone())).unzip())
+}
+
+fn told(rows: HashMap<usize, Stored>) -> HashMap<usize, Row> {
+    rows.into_iter().filter_map(|(i, row)| Some((i, row.ok()?))).collect()
 }
 
 /// Which of the keys numbered `of` a query finds.
@@ -290,7 +300,11 @@ impl Rows for Sink {
             if busy.contains(&i) {
                 return Seen::Busy;
             }
-            Seen::Row { fp: rows.get(&i).map_or(Fp::ABSENT, |row| Fp::of_row(schema, row)), ledger: entry }
+            match rows.get(&i) {
+                None => Seen::Row { fp: Fp::ABSENT, ledger: entry },
+                Some(Ok(row)) => Seen::Row { fp: Fp::of_row(schema, row), ledger: entry },
+                Some(Err(why)) => Seen::Unreadable(why.clone()),
+            }
         };
         let seen = (0..keys.len()).map(seen).collect();
         let index = keys.iter().cloned().enumerate().map(|(i, k)| (k, i)).collect();
@@ -303,7 +317,7 @@ impl Rows for Sink {
             places,
             position,
             replica: self.replica,
-            rows: if views.is_some() { rows } else { HashMap::new() },
+            rows: if views.is_some() { told(rows) } else { HashMap::new() },
             views,
         }))
     }

@@ -5,11 +5,10 @@ use super::super::client::catalog::{Column, Table};
 use super::super::values::Native;
 use super::super::wire::cursor::Malformed;
 use super::super::wire::json::jsonb;
-use crate::connectors::contract::{CollectionNo, Unreadable};
 use crate::event::decimal::Decimal;
 use crate::event::json::{Twice, canonical};
 use crate::event::{Key, Row, Text, Value};
-use crate::runtime::error::{Code, Error};
+use crate::runtime::error::Code;
 
 /// Why a row has no key.
 pub(crate) const KEY_TOO_LONG: Malformed = Malformed("a key is longer than a key may be (4096 bytes)");
@@ -30,19 +29,6 @@ impl Table {
             Code::KeyTooLong => KEY_TOO_LONG,
             _ => Malformed("a key field is null, or of a type that has no key form"),
         })
-    }
-
-    /// What is told of a row whose key is too long: all of it, by the names of its columns.
-    pub(crate) fn key_too_long(&self, collection: CollectionNo, row: &Row) -> Unreadable {
-        let printed = |(column, value): (&Column, &Value)| match column.native.write_text(value) {
-            _ if value.is_null() => serde_json::Value::Null,
-            Ok(text) => text.into(),
-            Err(_) => serde_json::json!({ "unchanged": true }),
-        };
-        let cells = self.field_columns().zip(&row.0).map(|cell| (cell.0.name.clone(), printed(cell)));
-        let native = serde_json::Value::Object(cells.collect()).to_string();
-        let error = Error::new(Code::KeyTooLong, format!("{}; shorten it in the table", KEY_TOO_LONG.0));
-        Unreadable::new(collection, None, &error.at("table", self.shown()), native)
     }
 
     /// The values of a key, in key order.

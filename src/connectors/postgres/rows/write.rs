@@ -323,7 +323,7 @@ impl Batch<'_> {
             Some(views) => views.fp(Some(row), p.version.schema),
             None => Fp::of_row(schema, row),
         };
-        let same = |(i, p): (usize, &&Planned)| rows.get(&i).is_some_and(|row| fp(row, p) == p.fp);
+        let same = |(i, p): (usize, &&Planned)| matches!(rows.get(&i), Some(Ok(row)) if fp(row, p) == p.fp);
         Ok(if planned.iter().enumerate().all(same) { Fit::Exact } else { Fit::Bent })
     }
 

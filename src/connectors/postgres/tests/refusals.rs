@@ -297,41 +297,6 @@ async fn until_error(reader: &mut dyn Reader) -> (usize, crate::runtime::error::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_over_4_kib_is_told_whole_and_stops_nothing_else() {
-    let db = Db::new("CREATE TABLE item (id text PRIMARY KEY, v text)").await;
-    let (platform, mut reader) = db.reading(&["item"]).await;
-    db.run("INSERT INTO item VALUES (repeat('y', 4093), 'just fits')").await;
-    db.run("INSERT INTO item VALUES (repeat('x', 4097), 'long'), ('b', 'short')").await;
-    db.run("UPDATE item SET id = repeat('z', 5000) WHERE id = 'b'").await;
-    let all = read(&mut *reader, 5).await;
-    let told = |change: &Change| match change {
-        Change::Unreadable(found) => Some((**found).clone()),
-        _ => None,
-    };
-    assert!(row(&all[0]).1.is_some() && row(&all[2]).1.is_some());
-    let long = told(&all[1]).unwrap();
-    assert_eq!((&long.key, long.code, long.replaced), (&None, "key_too_long", false));
-    assert!(["4096 bytes", "shorten it", "table public.item"].iter().all(|words| long.why.contains(words)), "{long:?}");
-    assert_eq!(long.native, json!({"id": "x".repeat(4097), "v": "long"}).to_string());
-    // Under its old key the record is gone, under the new one it cannot be told.
-    assert!(row(&all[3]).0 == row(&all[2]).0 && row(&all[3]).1.is_none());
-    assert!(told(&all[4]).unwrap().native.contains("short"));
-    let mut snapshot = platform.snapshot(0, None).await.unwrap();
-    let mut passed = Vec::new();
-    let mut rows = 0;
-    while let Some(some) = snapshot.next(BatchLimit { rows_max: 1, bytes_max: 1 << 20 }).await.unwrap() {
-        rows += some.len();
-        passed.extend(snapshot.unreadable());
-    }
-    passed.extend(snapshot.unreadable());
-    assert_eq!((rows, passed.len()), (1, 2), "{passed:?}");
-    // Deleting such a row loses nothing; with a shorter key it is a record like all others.
-    db.run("DELETE FROM item WHERE v = 'long'; UPDATE item SET id = 'c' WHERE v = 'short'").await;
-    let rest = read(&mut *reader, 2).await;
-    assert!(told(&rest[0]).unwrap().replaced && row(&rest[1]).1.is_some(), "{rest:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_value_over_a_columns_limit_is_refused_alone() {
     let db = Db::new("CREATE TABLE item (id int PRIMARY KEY, v varchar(3), n numeric(4, 2), s smallint)").await;
     let platform = db.open(&["item"]).await;

@@ -34,8 +34,8 @@ unix_socket_directories = '$D'
 wal_level = logical
 fsync = off
 max_connections = 200
-max_wal_senders = 50
-max_replication_slots = 50
+max_wal_senders = 200
+max_replication_slots = 200
 $EXTRA
 CONF
 if command -v openssl >/dev/null; then
