@@ -40,6 +40,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Result};
 use crate::runtime::stop::Stop;
 use crate::state::Memory;
+use crate::topic::{Raw, Session};
 use board::{Board, Post, Report, Work};
 use control::Control;
 use loops::Loops;
@@ -52,6 +53,8 @@ pub struct Node {
     config: Arc<Config>,
     loops: Loops,
     begun_ms: u64,
+    /// What datasets are made ready with comes in many small appends, and a producer takes up to a second to begin.
+    _session: Arc<dyn Session<Raw>>,
 }
 
 /// What may be asked of a running node, from any task.
@@ -76,6 +79,7 @@ impl Node {
     pub async fn start(config: Arc<Config>, policy: &'static dyn Policy, clock: Arc<dyn Clock>) -> Result<Node> {
         let identity = identity::Identity::of(&config.data_dir, &*clock);
         let log = log::Opened::open_as(&config.log, clock.clone(), identity).await?;
+        let session = log.raw.session().await?;
         let roster = Roster::open(log.raw.clone(), clock.clone(), &config.log.prefix).await?;
         let memory = Memory::open((config.memory_mb as usize) << 20, &config.data_dir.join("state"))?;
         let control = Control::new(roster);
@@ -113,7 +117,7 @@ impl Node {
                 inner.tend(&post, &inner.stop, attempt).await;
             });
         }
-        Ok(Node { config, loops, begun_ms })
+        Ok(Node { config, loops, begun_ms, _session: session })
     }
 
     /// For those who ask.
