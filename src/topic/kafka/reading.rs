@@ -17,15 +17,15 @@ use tokio::sync::Notify;
 
 /// How often the queue is looked at although nothing woke us, in milliseconds: other events than
 /// messages share the queue and the wake-up.
-const LOOK_MS: u64 = 100;
+const LOOK_MS: u64 = 250;
 /// How many looks in a row must find nothing: one may have served such an event.
 const LOOKS: usize = 3;
 /// A batch ends when it holds this much.
 const BATCH_BYTES: usize = 16 << 20;
 
 const TUNED: [(&str, &str); 6] = [
-    // The broker answers as soon as there is a byte, so this bounds only how long it holds a connection.
-    ("fetch.wait.max.ms", "100"),
+    // The broker answers as soon as there is a byte: this is how often an idle reader asks again.
+    ("fetch.wait.max.ms", "1000"),
     ("fetch.error.backoff.ms", "50"),
     // Behind by far, the queue empties faster than librdkafka's second of rest.
     ("fetch.queue.backoff.ms", "5"),
