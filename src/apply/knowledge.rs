@@ -1,35 +1,45 @@
-//! What the platform's reader knows, read from L while keys are DIRTY (sink-4). Only the keys that
-//! wait are kept. Its position is followed all the time, as it says whose turn it is; what it knows is
-//! read only for those, from the start of L again when new ones are among them, because what is known of
-//! them may stand anywhere in it.
+//! What the platform's reader knows, read from L when keys are DIRTY (sink-4): each record once, because what is
+//! known of a key may stand anywhere in it. It lies in the bounded memory of the node's states.
 
 use super::ReaderTopics;
-use crate::event::{Key, Known, Position, Record, Validity};
+use crate::event::{Key, Known, Offset, Position, Record, Validity};
 use crate::ledger::pending::Pending;
 use crate::runtime::error::Result;
+use crate::state::{Memory, Plain, State};
 use crate::topic::owner::Folded;
 use crate::topic::{Delivered, Log, Partition, Typed};
-use std::collections::HashMap;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// How many records of L are taken between two looks at the memory.
+const PAGE: Offset = 4_096;
 
 /// The reader's durable knowledge.
 pub struct Knowledge {
     marks: Folded,
+    /// Opened when something waits for it.
     ledger: Option<Folded>,
     /// Everything up to here is published, and what is known of it is in L.
     pub through: Position,
-    /// RS of the keys that wait.
-    pub known: HashMap<Key, Known>,
+    known: State<Known>,
 }
 
 impl Knowledge {
     /// Knows nothing yet.
-    pub async fn open(log: &dyn Log<Typed>, reader: &ReaderTopics) -> Result<Self> {
+    pub async fn open(log: &dyn Log<Typed>, reader: &ReaderTopics, memory: &Memory) -> Result<Self> {
         let marks = from_start(log, &reader.marks).await?;
-        Ok(Knowledge { marks, ledger: None, through: Position::START, known: HashMap::new() })
+        let known = State::new(memory.cold(Arc::new(Plain)));
+        Ok(Knowledge { marks, ledger: None, through: Position::START, known })
+    }
+
+    /// RS of a key whose turn it is.
+    #[must_use]
+    pub fn known(&self, key: &Key) -> Option<&Known> {
+        self.known.get(key)
     }
 
     /// Reads on to the end of L: checkpoints first, so that what they stand on is found behind them.
-    pub async fn read_on(&mut self, log: &dyn Log<Typed>, reader: &ReaderTopics, pending: &mut Pending) -> Result<()> {
+    pub async fn read_on(&mut self, log: &dyn Log<Typed>, reader: &ReaderTopics, pending: &Pending) -> Result<()> {
         let through = &mut self.through;
         let high = log.bounds(&reader.marks).await?.high;
         let mark = |delivered: &Delivered<Typed>| {
@@ -38,24 +48,32 @@ impl Knowledge {
             }
         };
         self.marks.read_to(high, mark).await?;
-        if !pending.any_met(self.through) {
+        let met: Vec<Key> = pending.met(self.through).cloned().collect();
+        if met.is_empty() {
             return Ok(());
         }
         let ledger = match self.ledger.take() {
-            Some(ledger) if !pending.any_new_met(self.through) => ledger,
-            _ => from_start(log, &reader.ledger).await?,
+            Some(ledger) => ledger,
+            None => from_start(log, &reader.ledger).await?,
         };
-        let ledger = self.ledger.insert(ledger);
-        pending.known_dirty();
-        let known = &mut self.known;
+        let (ledger, known) = (self.ledger.insert(ledger), &mut self.known);
         let high = log.bounds(&reader.ledger).await?.high;
-        let take = |delivered: &Delivered<Typed>| match delivered.payload.as_deref() {
-            Some(Record::Known(record)) if pending.contains(&record.key) => {
-                known.insert(record.key.clone(), record.known.clone());
-            }
-            _ => {}
-        };
-        ledger.read_to(high, take).await
+        while ledger.offset() < high {
+            let take = |delivered: &Delivered<Typed>| {
+                if let Some(Record::Known(record)) = delivered.payload.as_deref() {
+                    // A key that is kept must not hold the batch it was read with.
+                    known.put(Key(Bytes::copy_from_slice(&record.key.0)), record.known.clone());
+                }
+            };
+            ledger.read_to(high.min(ledger.offset() + PAGE), take).await?;
+            known.fetch([])?;
+        }
+        known.fetch(&met)
+    }
+
+    /// Leaves its share of the memory to others while nothing waits for it.
+    pub fn give_back(&mut self) -> Result<()> {
+        self.known.give_back()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Remedy, Result};
 use crate::runtime::orders::Orders;
 use crate::runtime::progress::Progress;
+use crate::state::Memory;
 use crate::topic::lineages::Lineages;
 use crate::topic::owner::Folded;
 use crate::topic::{Delivered, Log, Membership, Partition, Typed};
@@ -54,6 +55,8 @@ pub struct Sink {
     pub orders: Arc<Orders<Order>>,
     /// Asked before each write.
     pub allowed: Allowed,
+    /// What its reader knows lies here.
+    pub memory: Memory,
     /// What is told of the work.
     pub progress: Arc<Progress>,
 }
@@ -178,12 +181,12 @@ impl Applying<'_> {
         if let (Some(reader), true) = (&self.sink.reader, self.pending.any_dirty()) {
             let knowledge = match self.knowledge.take() {
                 Some(knowledge) => knowledge,
-                None => Knowledge::open(&*self.sink.log, reader).await?,
+                None => Knowledge::open(&*self.sink.log, reader, &self.sink.memory).await?,
             };
             let knowledge = self.knowledge.insert(knowledge);
-            knowledge.read_on(&*self.sink.log, reader, &mut self.pending).await?;
-        } else {
-            self.knowledge = None;
+            knowledge.read_on(&*self.sink.log, reader, &self.pending).await?;
+        } else if let Some(knowledge) = &mut self.knowledge {
+            knowledge.give_back()?;
         }
         self.meet_known().await?;
         let through = self.knowledge.as_ref().map(|knowledge| knowledge.through);
@@ -364,7 +367,7 @@ impl Judge<'_> {
         if guard!("sink-4", !passed) {
             return Act::Dirty;
         }
-        let known = knowledge.known.get(&version.key);
+        let known = knowledge.known(&version.key);
         // Behind a dropped column content cannot be compared: what the reader has passed is what it knows.
         let content = known.map_or(content, |known| {
             if locked.has_lost(known.schema) { known.fp } else { locked.seen_as(index, known.schema) }

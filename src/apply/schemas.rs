@@ -21,7 +21,10 @@ impl Applying<'_> {
     /// What the reader knows may be of a schema that no version has used yet: its own table's newest. Content
     /// that is compared under another one never looks as it is known, and the key would wait for ever (sink-4).
     pub(super) async fn meet_known(&mut self) -> Result<()> {
-        let known = self.knowledge.iter().flat_map(|knowledge| knowledge.known.values());
+        let known = self
+            .knowledge
+            .iter()
+            .flat_map(|knowledge| self.pending.met(knowledge.through).filter_map(|key| knowledge.known(key)));
         let schemas: Vec<SchemaId> = known.map(|known| known.schema).filter(|id| *id != SchemaId::default()).collect();
         if guard!("read-10-known", true) { self.meet(schemas.into_iter()).await } else { Ok(()) }
     }

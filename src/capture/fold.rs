@@ -30,8 +30,7 @@ pub struct RowState {
 
 impl Weigh for RowState {
     fn weight(&self) -> usize {
-        // A vector of many actors lies outside.
-        self.known.vv.iter().count().saturating_sub(4) * 16
+        self.known.weight()
     }
 }
 

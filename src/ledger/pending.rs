@@ -61,8 +61,6 @@ struct Waiting {
     why: Why,
     /// Where it stands in D.
     offset: Offset,
-    /// Whether it became DIRTY since the ledger topic was read from its start.
-    new_dirty: bool,
 }
 
 /// The versions that wait.
@@ -95,9 +93,7 @@ impl Pending {
             (Why::Parked(park), Some(Why::Parked(before))) => Why::Parked(park.again(before)),
             (why, _) => why,
         };
-        let known = before.is_some_and(|w| matches!(w.why, Why::Dirty { .. }) && !w.new_dirty);
-        let new_dirty = matches!(why, Why::Dirty { .. }) && !known;
-        self.waiting.insert(key, Waiting { version, why, offset, new_dirty });
+        self.waiting.insert(key, Waiting { version, why, offset });
     }
 
     /// What was seen of a key before counts no more.
@@ -138,21 +134,9 @@ impl Pending {
         self.waiting.values().any(|w| matches!(w.why, Why::Dirty { .. }))
     }
 
-    /// Whether the reader, who has passed everything up to `through`, has met what some DIRTY ones wait for.
-    #[must_use]
-    pub fn any_met(&self, through: Position) -> bool {
-        self.waiting.values().any(|w| w.is_met(through))
-    }
-
-    /// Whether one of those became DIRTY since `known_dirty`.
-    #[must_use]
-    pub fn any_new_met(&self, through: Position) -> bool {
-        self.waiting.values().any(|w| w.new_dirty && w.is_met(through))
-    }
-
-    /// Says that the ledger topic is being read for all that are DIRTY now.
-    pub fn known_dirty(&mut self) {
-        self.waiting.values_mut().for_each(|w| w.new_dirty = false);
+    /// The DIRTY keys of which the reader, who has passed everything up to `through`, has met what they wait for.
+    pub fn met(&self, through: Position) -> impl Iterator<Item = &Key> {
+        self.waiting.iter().filter(move |(_, w)| w.is_met(through)).map(|(key, _)| key)
     }
 
     /// Whether a key waits.
@@ -266,8 +250,7 @@ mod tests {
         assert_eq!(due(&pending, at(9)), ["busy".into()]);
         assert_eq!(due(&pending, at(10)), ["busy".into(), "early".into()]);
         assert_eq!(due(&pending, None).len(), 3, "nobody reads there, so nothing says when");
-        assert!(!pending.any_met(Position::end_of(9)) && pending.any_new_met(Position::end_of(10)));
-        pending.known_dirty();
-        assert!(pending.any_met(Position::end_of(10)) && !pending.any_new_met(Position::end_of(10)));
+        assert_eq!(pending.met(Position::end_of(9)).count(), 0);
+        assert!(pending.met(Position::end_of(10)).eq([&"early".into()]));
     }
 }

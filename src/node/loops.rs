@@ -297,6 +297,7 @@ impl Platform {
                 dead_after_ms: u64::from(this.dataset.config.dead_after_s) * 1000,
                 orders: shown.orders.clone(),
                 allowed: this.allowed(),
+                memory: this.loops.memory.clone(),
                 progress: shown.progress.clone(),
             };
             let (loops, valve, post, platform) = (this.loops.clone(), valve.clone(), shown.clone(), platform.clone());

@@ -6,7 +6,7 @@
 //! one, and when memory is short the old one leaves. Bytes are counted as they are put, replaced ones
 //! included, because a small value may hold the whole batch it was read with.
 
-use crate::event::{Canonical, Key, Row, Side, Stamp, Value};
+use crate::event::{Canonical, Key, Known, Row, Side, Stamp, Value};
 use std::collections::HashMap;
 use std::mem::size_of;
 use std::sync::Arc;
@@ -115,6 +115,13 @@ impl Noted {
 impl Weigh for Noted {
     fn weight(&self) -> usize {
         0
+    }
+}
+
+impl Weigh for Known {
+    fn weight(&self) -> usize {
+        // A vector of many actors lies outside.
+        self.vv.iter().count().saturating_sub(4) * 16
     }
 }
 

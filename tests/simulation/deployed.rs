@@ -146,6 +146,7 @@ fn sink(env: &Env, platform: usize, partition: u32) -> Sink {
         dead_after_ms: 60_000,
         orders: Arc::default(),
         allowed: Arc::new(|| Ok(())),
+        memory: memory(env),
         progress: Arc::default(),
     }
 }
