@@ -56,7 +56,7 @@ impl Copy {
             Some(Copying::Through(key)) => Some(key.clone()),
             _ => None,
         };
-        collection.into_iter().for_each(|c| owned.progress().copied(c, 0));
+        collection.into_iter().for_each(|c| owned.progress().copies(c, None));
         let platform = owned.platform();
         async move {
             let Some(collection) = collection else { return Ok(None) };
@@ -84,6 +84,7 @@ impl Copy {
             }
             return Ok(finished);
         };
+        owned.progress().copies(self.collection, self.snapshot.expected());
         owned.progress().copied(self.collection, rows.len());
         let through = rows.last().map(|row| Copying::Through(row.key.clone()));
         owned.publish_copied(rows, self.snapshot.position())?;

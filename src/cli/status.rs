@@ -26,8 +26,10 @@ fn told(report: &Value) -> String {
     let mut notes = String::new();
     for (name, dataset) in report["datasets"].as_object().into_iter().flatten() {
         for (platform, told) in dataset["platforms"].as_object().into_iter().flatten() {
-            for (collection, rows) in told["copying"].as_object().into_iter().flatten() {
-                notes.push_str(&format!("{name}: first copy of `{collection}` from {platform}: {rows} rows so far\n"));
+            for (collection, copy) in told["copying"].as_object().into_iter().flatten() {
+                let of = copy["expected"].as_u64().map_or(String::new(), |rows| format!(" of about {rows}"));
+                let so_far = format!("{}{of} rows so far", copy["rows"]);
+                notes.push_str(&format!("{name}: first copy of `{collection}` from {platform}: {so_far}\n"));
             }
             let count = |what: &str| told["counts"][what].to_string();
             rows.push([

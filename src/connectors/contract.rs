@@ -129,6 +129,11 @@ pub trait Snapshot: Send {
     fn unreadable(&mut self) -> Vec<Unreadable> {
         Vec::new()
     }
+
+    /// About how many rows it returns in all, where that is known without counting them.
+    fn expected(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What stands in a LOG store for a key, under its lock.

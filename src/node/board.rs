@@ -7,7 +7,7 @@ use crate::ledger::order::Order;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Error, Remedy, Result};
 use crate::runtime::orders::Orders;
-use crate::runtime::progress::{Counts, Parked, Progress};
+use crate::runtime::progress::{Counts, FirstCopy, Parked, Progress};
 use crate::topic::{Log, Partition, Typed};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -225,9 +225,9 @@ pub struct PlatformReport {
     pub counts: Counts,
     /// Some of the keys put aside.
     pub parked: Vec<Parked>,
-    /// Rows found by first copies under way, by collection.
+    /// The first copies under way, by collection.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub copying: BTreeMap<String, u64>,
+    pub copying: BTreeMap<String, FirstCopy>,
 }
 
 /// A loop that does not run.

@@ -34,7 +34,17 @@ pub struct Progress {
     moved_ms: AtomicU64,
     named: Mutex<Vec<Parked>>,
     disappeared: Mutex<Option<Disappeared>>,
-    copying: Mutex<BTreeMap<u16, u64>>,
+    copying: Mutex<BTreeMap<u16, FirstCopy>>,
+}
+
+/// How far a first copy is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct FirstCopy {
+    /// Rows found since the process began.
+    pub rows: u64,
+    /// About how many there are, where the platform knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
 }
 
 /// A key that waits for a person.
@@ -288,9 +298,14 @@ impl Progress {
         self.disappeared.lock().clone()
     }
 
-    /// A first copy of a collection, by its number, is under way, and found so many rows more.
+    /// A first copy of a collection, by its number, is under way, and will find about so many rows.
+    pub fn copies(&self, collection: u16, expected: Option<u64>) {
+        self.copying.lock().entry(collection).or_default().expected = expected;
+    }
+
+    /// It found so many rows more.
     pub fn copied(&self, collection: u16, rows: usize) {
-        *self.copying.lock().entry(collection).or_default() += wide(rows);
+        self.copying.lock().entry(collection).or_default().rows += wide(rows);
     }
 
     /// The first copy of a collection is finished.
@@ -298,9 +313,9 @@ impl Progress {
         self.copying.lock().remove(&collection);
     }
 
-    /// The rows that first copies under way have found since the process began, by collection.
+    /// The first copies under way, by collection.
     #[must_use]
-    pub fn copying(&self) -> BTreeMap<u16, u64> {
+    pub fn copying(&self) -> BTreeMap<u16, FirstCopy> {
         self.copying.lock().clone()
     }
 

@@ -201,12 +201,15 @@ async fn a_first_copy_is_told_while_it_is_under_way_and_not_after() {
         world.db("a").execute_batch(&format!("{fill} INSERT INTO notes SELECT id, 'x' FROM n")).unwrap();
         let node = world.start().await;
         let place = ("notes".to_owned(), "a".to_owned(), "notes".to_owned());
-        let found = || node.node.view().copies().get(&place).copied();
+        let found = || node.node.view().copies().get(&place).map(|copy| copy.rows);
         node.until("rows were found", || found() > Some(0)).await;
         let report = node.says("it is in the status", |report| {
-            report.datasets["notes"].platforms.get("a").is_some_and(|a| a.copying.get("notes") > Some(&0))
+            report.datasets["notes"]
+                .platforms
+                .get("a")
+                .is_some_and(|a| a.copying.get("notes").is_some_and(|copy| copy.rows > 0))
         });
-        assert!(report.await.datasets["notes"].platforms["a"].copying["notes"] <= ROWS.unsigned_abs());
+        assert!(report.await.datasets["notes"].platforms["a"].copying["notes"].rows <= ROWS.unsigned_abs());
         node.until("all were found", || found().is_none()).await;
         assert!(node.report().await.datasets["notes"].platforms["a"].copying.is_empty());
         node.node.stop().await;

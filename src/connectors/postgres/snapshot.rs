@@ -1,6 +1,7 @@
 //! Reads the rows a table holds, as of an exact place in the log: a temporary slot exports the
 //! snapshot of its own beginning, and one COPY in key order reads under it.
 
+use super::client::catalog::Table;
 use super::client::{Session, literal};
 use super::config::Checked;
 use super::failure;
@@ -34,6 +35,7 @@ pub(crate) struct TableSnapshot {
     begun: bool,
     ended: bool,
     unreadable: Vec<Unreadable>,
+    expected: Option<u64>,
     _session: Session,
 }
 
@@ -64,6 +66,8 @@ impl TableSnapshot {
         // The transaction holds the snapshot now; the slot may go, so that it keeps no log.
         drop(exporter);
         let with_time = collection.table.kind == b'r' && session.text("SHOW track_commit_timestamp").await? == "on";
+        // Of the rest behind a key nothing is known.
+        let expected = if after.is_none() { estimated_rows(&session, &collection.table).await? } else { None };
         let statement = statement(collection, after, with_time)?;
         let stream = session.copy_out(&statement).await.map_err(failure::of)?;
         Ok(TableSnapshot {
@@ -78,6 +82,7 @@ impl TableSnapshot {
             begun: false,
             ended: false,
             unreadable: Vec::new(),
+            expected,
             _session: session,
         })
     }
@@ -161,6 +166,18 @@ fn field(c: &mut Cursor<'_>) -> Result<Option<Bytes>, Malformed> {
     }
 }
 
+/// How many rows the server believes a table has with all its parts; nothing where one was never analysed.
+async fn estimated_rows(session: &Session, table: &Table) -> Result<Option<u64>> {
+    let of = literal(&table.quoted());
+    let statement = format!(
+        "SELECT CASE WHEN bool_and(c.reltuples >= 0) THEN sum(c.reltuples::bigint) END::text \
+         FROM pg_partition_tree({of}::regclass) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf"
+    );
+    let row = session.query_one(&statement, &[]).await.map_err(failure::of)?;
+    let told: Option<String> = row.try_get(0).map_err(failure::of)?;
+    Ok(told.and_then(|rows| rows.parse().ok()))
+}
+
 fn statement(collection: &Collection, after: Option<&Key>, with_time: bool) -> Result<String> {
     let table = &collection.table;
     let key: Vec<String> = table.key_columns().map(|c| super::client::quoted(&c.name)).collect();
@@ -214,5 +231,9 @@ impl Snapshot for TableSnapshot {
 
     fn unreadable(&mut self) -> Vec<Unreadable> {
         std::mem::take(&mut self.unreadable)
+    }
+
+    fn expected(&self) -> Option<u64> {
+        self.expected
     }
 }

@@ -106,4 +106,8 @@ impl Snapshot for Copying {
         all.append(&mut self.aside);
         all
     }
+
+    fn expected(&self) -> Option<u64> {
+        self.inner.expected()
+    }
 }
