@@ -13,7 +13,7 @@
 pub use super::abilities::{Abilities, Capture, Descriptor, Guarantee};
 pub use super::exclusive::{Exclusive, ExclusiveWriter};
 pub use super::place::{Place, Scope};
-pub use super::told::{BatchLimit, Finding, Page, Unreadable};
+pub use super::told::{BatchLimit, Finding, Page, Seen, Unreadable};
 pub use crate::event::Landed;
 pub use crate::event::lineage::Form;
 use crate::event::{Canonical, Fp, Intent, Key, LedgerEntry, Position, Row, Schema, SchemaId, Seq, Token};
@@ -134,22 +134,6 @@ pub trait Snapshot: Send {
     fn expected(&self) -> Option<u64> {
         None
     }
-}
-
-/// What stands in a LOG store for a key, under its lock.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Seen {
-    /// Locked by somebody else; not waited for (sink-2).
-    Busy,
-    /// Content that cannot be told exactly, and why: it must not be overwritten (P8).
-    Unreadable(String),
-    /// The content and its ledger row.
-    Row {
-        /// Fingerprint of the content under the ledger's schema, `Fp::ABSENT` if there is none.
-        fp: Fp,
-        /// The ledger row.
-        ledger: Option<LedgerEntry>,
-    },
 }
 
 /// What is to be done with a canonical version.

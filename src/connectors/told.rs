@@ -1,7 +1,7 @@
 //! What a connector tells besides data, and how much of it at once.
 
 use super::contract::{Change, CollectionNo};
-use crate::event::Key;
+use crate::event::{Fp, Key, LedgerEntry};
 use crate::runtime::error::Error;
 
 /// How much to return at most; at least one item is always returned, however large (field: a limit
@@ -54,6 +54,22 @@ impl Unreadable {
     pub fn new(collection: CollectionNo, key: Option<Key>, error: &Error, native: String) -> Self {
         Unreadable { collection, key, code: error.code.as_str(), why: error.to_string(), native, replaced: false }
     }
+}
+
+/// What stands in a LOG store for a key, under its lock.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Seen {
+    /// Locked by somebody else; not waited for (sink-2).
+    Busy,
+    /// Content that cannot be told exactly, and why: it must not be overwritten (P8).
+    Unreadable(String),
+    /// The content and its ledger row.
+    Row {
+        /// Fingerprint of the content under the ledger's schema, `Fp::ABSENT` if there is none.
+        fp: Fp,
+        /// The ledger row.
+        ledger: Option<LedgerEntry>,
+    },
 }
 
 /// Something `doctor` noticed.

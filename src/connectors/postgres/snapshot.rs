@@ -168,10 +168,10 @@ fn field(c: &mut Cursor<'_>) -> Result<Option<Bytes>, Malformed> {
 
 /// How many rows the server believes a table has with all its parts; nothing where one was never analysed.
 async fn estimated_rows(session: &Session, table: &Table) -> Result<Option<u64>> {
-    let of = literal(&table.quoted());
+    let of = format!("{}::regclass", literal(&table.quoted()));
     let statement = format!(
-        "SELECT CASE WHEN bool_and(c.reltuples >= 0) THEN sum(c.reltuples::bigint) END::text \
-         FROM pg_partition_tree({of}::regclass) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf"
+        "SELECT CASE WHEN bool_and(reltuples >= 0) THEN sum(reltuples::bigint) END::text FROM pg_class \
+         WHERE relkind <> 'p' AND (oid = {of} OR oid IN (SELECT relid FROM pg_partition_tree({of}) WHERE isleaf))"
     );
     let row = session.query_one(&statement, &[]).await.map_err(failure::of)?;
     let told: Option<String> = row.try_get(0).map_err(failure::of)?;

@@ -9,6 +9,7 @@ pub(crate) mod untold;
 pub(crate) mod views;
 pub(crate) mod write;
 
+use super::client::catalog::Table;
 use super::client::{Session, quoted};
 use super::config::Checked;
 use super::failure;
@@ -181,6 +182,14 @@ fn missing(answer: &[tokio_postgres::Row], keys: &[Key]) -> Result<(Vec<usize>, 
     Ok(keys.iter().enumerate().filter(|(i, _)| !held.contains(i)).map(|(i, key)| (i, key.clone())).unzip())
 }
 
+fn seen(table: &Table, row: Option<&Stored>, ledger: Option<LedgerEntry>) -> Seen {
+    match row {
+        None => Seen::Row { fp: Fp::ABSENT, ledger },
+        Some(Ok(row)) => Seen::Row { fp: Fp::of_row(&table.schema, row), ledger },
+        Some(Err(why)) => Seen::Unreadable(why.clone()),
+    }
+}
+
 fn told(rows: HashMap<usize, Stored>) -> HashMap<usize, Row> {
     rows.into_iter().filter_map(|(i, row)| Some((i, row.ok()?))).collect()
 }
@@ -294,17 +303,9 @@ impl Rows for Sink {
         let position = Position::end_of(read_lsn(position.try_get(0).map_err(failure::of)?)?);
         let places = rows.iter().map(|row| Ok((number(row)?, place(row)?))).collect::<Result<_>>()?;
         let (mut ledger, rows) = (read_ledger(&ledger)?, read_rows(&collection, &rows)?);
-        let schema = &collection.table.schema;
         let seen = |i: usize| {
             let entry = ledger.remove(&i);
-            if busy.contains(&i) {
-                return Seen::Busy;
-            }
-            match rows.get(&i) {
-                None => Seen::Row { fp: Fp::ABSENT, ledger: entry },
-                Some(Ok(row)) => Seen::Row { fp: Fp::of_row(schema, row), ledger: entry },
-                Some(Err(why)) => Seen::Unreadable(why.clone()),
-            }
+            if busy.contains(&i) { Seen::Busy } else { seen(&collection.table, rows.get(&i), entry) }
         };
         let seen = (0..keys.len()).map(seen).collect();
         let index = keys.iter().cloned().enumerate().map(|(i, k)| (k, i)).collect();

@@ -251,6 +251,26 @@ async fn a_first_copy_goes_on_behind_the_last_key() {
     assert_eq!(copy(&mut *platform.snapshot(0, Some(&all[299].key)).await.unwrap()).await, []);
 }
 
+/// The server counts the rows of all parts when it analyses a table; before, and of a rest, nothing is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_copy_says_how_many_rows_the_server_expects() {
+    let db = Db::new(
+        "CREATE TABLE item (id int PRIMARY KEY); INSERT INTO item SELECT generate_series(1, 300);
+         CREATE TABLE more (id int PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE more_1 PARTITION OF more FOR VALUES FROM (0) TO (10); CREATE TABLE more_2 PARTITION OF more FOR VALUES FROM (10) TO (20);
+         INSERT INTO more VALUES (1), (2), (11); ANALYZE more",
+    )
+    .await;
+    let platform = db.open(&["item", "more"]).await;
+    let never = platform.snapshot(0, None).await.unwrap().expected();
+    assert!(never.is_none_or(|rows| rows == 0), "servers before 14 say 0: {never:?}");
+    db.run("ANALYZE item").await;
+    assert_eq!(platform.snapshot(0, None).await.unwrap().expected(), Some(300));
+    assert_eq!(platform.snapshot(1, None).await.unwrap().expected(), Some(3));
+    let first = copy(&mut *platform.snapshot(0, None).await.unwrap()).await.swap_remove(0).key;
+    assert_eq!(platform.snapshot(0, Some(&first)).await.unwrap().expected(), None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn partitioned_tables_and_tables_of_other_schemas_are_captured() {
     let db = Db::new(
