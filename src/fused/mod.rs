@@ -117,12 +117,12 @@ impl Writing {
     /// Waits for the answer of the oldest batch; its versions are known to count then (claim-4).
     async fn settle(&mut self) -> Result<usize> {
         let before_cut = self.writer.is_before_cut();
-        let (messages, offsets) = self.writer.settle().await?;
+        let offsets = self.writer.settle().await?;
         self.newest = offsets.last().copied().unwrap_or(self.newest);
         if before_cut {
             self.cut = self.newest;
         }
-        Ok(messages.len())
+        Ok(offsets.len())
     }
 }
 

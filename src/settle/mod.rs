@@ -23,7 +23,7 @@ use crate::topic::owner::{Bid, Folded, IN_FLIGHT_BYTES_MAX, Writer, claim, stray
 use crate::topic::{Delivered, Log, Message, Partition, Session, Typed};
 use gaps::Gaps;
 use heads::{Heads, Restoring};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 /// When the heads are written to S (resolve-4): whichever comes first.
@@ -67,6 +67,8 @@ pub struct Journal<'a> {
     stamp: Stamp,
     state: PartState,
     dataset: Writer,
+    /// The versions on their way to D, as they were sent.
+    sent: VecDeque<Vec<Arc<Canonical>>>,
     projected: Writer,
     heads: Heads,
     number: u64,
@@ -103,6 +105,7 @@ impl Resolver {
             stamp,
             state,
             dataset,
+            sent: VecDeque::new(),
             projected,
             heads,
             number,
@@ -194,8 +197,16 @@ impl Journal<'_> {
         if outputs.is_empty() {
             self.resolver.progress.settled(0, 0, self.state.c_off, self.resolver.clock.now_ms());
         }
-        self.dataset.send(outputs);
+        self.send(outputs);
         Ok(())
+    }
+
+    fn send(&mut self, outputs: Vec<Arc<Canonical>>) {
+        if !outputs.is_empty() {
+            let of = |version: &Arc<Canonical>| message(Arc::new(Record::Canonical(version.clone())));
+            self.dataset.send(outputs.iter().map(of).collect());
+            self.sent.push_back(outputs);
+        }
     }
 
     /// Settles number `idx` of what an input asks for.
@@ -204,7 +215,7 @@ impl Journal<'_> {
         offset: Offset,
         input: &Record,
         idx: u32,
-        outputs: &mut Vec<Message<Typed>>,
+        outputs: &mut Vec<Arc<Canonical>>,
     ) -> Result<()> {
         let deletion = match input {
             Record::Truncate(truncate) => group::deletion(&self.state, truncate, idx),
@@ -223,17 +234,17 @@ impl Journal<'_> {
         let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
         let version = Arc::new(self.state.seal(group::placed(version, idx, group::size(input)), id));
         self.state.fold(&version, None);
-        outputs.push(message(Arc::new(Record::Canonical(version))));
+        outputs.push(version);
         Ok(())
     }
 
     /// An old version: the head, or found in D, once everything decided before has landed there.
-    async fn fetch(&mut self, key: &Key, seq: Seq, outputs: &mut Vec<Message<Typed>>) -> Result<Ancestor> {
+    async fn fetch(&mut self, key: &Key, seq: Seq, outputs: &mut Vec<Arc<Canonical>>) -> Result<Ancestor> {
         if let Some(head) = self.state.heads.get(key).filter(|h| h.seq == seq) {
             return Ok(Some(head.clone()));
         }
         if seq > self.dataset.tip().0 {
-            self.dataset.send(std::mem::take(outputs));
+            self.send(std::mem::take(outputs));
             while self.dataset.in_flight() {
                 self.confirm().await?;
             }
@@ -255,22 +266,21 @@ impl Journal<'_> {
 
     /// Takes the answer of the oldest append: its versions are known to count from here on (claim-4).
     pub async fn confirm(&mut self) -> Result<usize> {
-        let (messages, _) = self.dataset.settle().await?;
+        self.dataset.settle().await?;
+        let versions = self.sent.pop_front().unwrap_or_default();
         if self.heads.behind_len == 0 {
             self.behind_since_ms = self.resolver.clock.now_ms();
         }
         let mut conflicts = 0;
-        for record in messages.iter().filter_map(|m| m.payload.as_deref()) {
-            if let Record::Canonical(canonical) = record {
-                conflicts += usize::from(canonical.conflict.is_some());
-                self.tell_conflict(canonical);
-                self.heads.note_behind(&canonical.key)?;
-                self.resolver.log_conflict(&self.session, canonical).await?;
-            }
+        for canonical in &versions {
+            conflicts += usize::from(canonical.conflict.is_some());
+            self.tell_conflict(canonical);
+            self.heads.note_behind(&canonical.key)?;
+            self.resolver.log_conflict(&self.session, canonical).await?;
         }
         let now_ms = self.resolver.clock.now_ms();
-        self.resolver.progress.settled(messages.len(), conflicts, self.state.c_off, now_ms);
-        Ok(messages.len())
+        self.resolver.progress.settled(versions.len(), conflicts, self.state.c_off, now_ms);
+        Ok(versions.len())
     }
 
     /// When `tend` has something to do again, in milliseconds since 1970.

@@ -1,27 +1,80 @@
 //! Which records of a partition count: the fold every reader runs (protocol.md §3). Pure.
 //! It fences old owners with nothing but the order of the log.
 
-use crate::event::{ActorId, Canonical, Claim, ControlInput, Ctr, Dot, Record, Role, Stamp, Validity};
+use crate::event::{ActorId, Claim, Ctr, Dot, Record, Role, Seq, Stamp, Validity};
+
+/// What of a record says whether it counts. Its writer keeps no more of what is on its way.
+pub enum Proof {
+    /// A bid for a role.
+    Claim(Claim),
+    /// The next change of an actor.
+    Change(Dot, Stamp),
+    /// A command, once.
+    Command(u128),
+    /// The next version of D.
+    Version {
+        /// Its number.
+        seq: Seq,
+        /// Its id.
+        id: u64,
+        /// The id of the one before.
+        prev: u64,
+        /// A copy for plain consumers.
+        copy: bool,
+    },
+    /// Of the owner of the resolver's role.
+    OfResolver(Stamp),
+    /// Of the owner of a writer's role.
+    OfWriter(Stamp),
+    /// Counts without one.
+    Free,
+}
+
+impl Proof {
+    /// The proof of a record.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        match record {
+            Record::Claim(claim) => Proof::Claim(claim.clone()),
+            Record::Proposal(proposal) => Proof::Change(proposal.dot, proposal.stamp),
+            Record::Truncate(truncate) => Proof::Change(truncate.dot, truncate.stamp),
+            Record::Control(input) => Proof::Command(input.command),
+            Record::Canonical(c) => Proof::Version { seq: c.seq, id: c.id, prev: c.prev, copy: c.copy },
+            Record::State(state) => Proof::OfResolver(state.stamp),
+            Record::ResolverMark(mark) => Proof::OfResolver(mark.stamp),
+            Record::Known(known) => Proof::OfWriter(known.stamp),
+            Record::ReaderMark(mark) => Proof::OfWriter(mark.stamp),
+            Record::Ledger(ledger) => Proof::OfWriter(ledger.stamp),
+            Record::AgentMark(mark) => Proof::OfWriter(mark.stamp),
+            // A projection keyed so that duplicates collapse (resolve-4); written under no claim, and repeated
+            // letters are the same letter.
+            Record::Conflict(_) | Record::Dead(_) => Proof::Free,
+        }
+    }
+
+    /// Whether it is of a copy for plain consumers, which never counts.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        matches!(self, Proof::Version { copy: true, .. })
+    }
+}
 
 /// Takes the next record of a partition and says whether it counts. Records must be given in the
 /// order of their offsets, from the start of the partition or from a stored `Validity` on (claim-1).
 pub fn admit(fold: &mut Validity, record: &Record) -> bool {
-    match record {
-        Record::Claim(claim) => admit_claim(fold, claim),
-        Record::Proposal(proposal) => admit_change(fold, proposal.dot, proposal.stamp),
-        Record::Truncate(truncate) => admit_change(fold, truncate.dot, truncate.stamp),
-        Record::Control(input) => admit_control(fold, input),
-        Record::Canonical(canonical) => admit_canonical(fold, canonical),
-        Record::State(state) => owns(fold, Role::Resolver, state.stamp),
-        Record::ResolverMark(mark) => owns(fold, Role::Resolver, mark.stamp),
-        Record::Known(known) => owns_any_writer(fold, known.stamp),
-        Record::ReaderMark(mark) => owns_any_writer(fold, mark.stamp),
-        Record::Ledger(ledger) => owns_any_writer(fold, ledger.stamp),
-        Record::AgentMark(mark) => owns_any_writer(fold, mark.stamp),
-        // A projection keyed so that duplicates collapse (resolve-4).
-        Record::Conflict(_) => true,
-        // Written under no claim; repeated letters are the same letter.
-        Record::Dead(_) => true,
+    prove(fold, &Proof::of(record))
+}
+
+/// The same, of what was kept of a record.
+pub fn prove(fold: &mut Validity, proof: &Proof) -> bool {
+    match *proof {
+        Proof::Claim(ref claim) => admit_claim(fold, claim),
+        Proof::Change(dot, stamp) => admit_change(fold, dot, stamp),
+        Proof::Command(command) => fold.commands.insert(command, ()).is_none(),
+        Proof::Version { seq, id, prev, copy } => !copy && admit_version(fold, seq, id, prev),
+        Proof::OfResolver(stamp) => owns(fold, Role::Resolver, stamp),
+        Proof::OfWriter(stamp) => owns_any_writer(fold, stamp),
+        Proof::Free => true,
     }
 }
 
@@ -69,16 +122,11 @@ pub fn gap_before(fold: &Validity, record: &Record) -> Option<(ActorId, Stamp)> 
     gap.then_some((dot.actor, stamp))
 }
 
-fn admit_control(fold: &mut Validity, input: &ControlInput) -> bool {
-    fold.commands.insert(input.command, ()).is_none()
-}
-
-/// D has a chain instead of claims: each record names the one before it. A copy never counts.
-fn admit_canonical(fold: &mut Validity, canonical: &Canonical) -> bool {
-    let (seq, id) = fold.tip;
-    let valid = !canonical.copy && canonical.seq == seq + 1 && canonical.prev == id;
+/// D has a chain instead of claims: each record names the one before it.
+fn admit_version(fold: &mut Validity, seq: Seq, id: u64, prev: u64) -> bool {
+    let valid = (seq, prev) == (fold.tip.0 + 1, fold.tip.1);
     if valid {
-        fold.tip = (canonical.seq, canonical.id);
+        fold.tip = (seq, id);
     }
     valid
 }
@@ -95,7 +143,7 @@ fn owns_any_writer(fold: &Validity, stamp: Stamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Control, Hlc, PlatformNo, Position, Rules, Truncate, Txn};
+    use crate::event::{Control, ControlInput, Hlc, PlatformNo, Position, Rules, Truncate, Txn};
 
     const ROLE: Role = Role::Writer(PlatformNo(1));
 

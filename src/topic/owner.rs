@@ -4,6 +4,7 @@
 //! partition was read up to it and the fold accepted it.
 
 use super::message::message;
+use super::claim::Proof;
 use super::{Appending, Delivered, Log, Message, Partition, Reading, Session, Typed, claim};
 use crate::event::{Claim, Epoch, Key, Offset, Record, Role, Stamp, Validity};
 use crate::guard;
@@ -128,9 +129,9 @@ pub struct Writer {
     strays: Vec<Key>,
 }
 
-/// A batch on its way.
+/// A batch on its way. Its records are given up as soon as they are encoded.
 struct Sent {
-    messages: Vec<Message<Typed>>,
+    proofs: Vec<Option<Proof>>,
     bytes: usize,
     appending: Appending,
     outcome: Option<Result<Vec<Offset>>>,
@@ -214,8 +215,9 @@ impl Writer {
     pub fn send(&mut self, messages: Vec<Message<Typed>>) {
         if !messages.is_empty() {
             let bytes = messages.iter().map(weight).sum();
-            let appending = self.session.append(&self.at, messages.clone());
-            self.sent.push_back(Sent { messages, bytes, appending, outcome: None });
+            let proofs = messages.iter().map(|message| message.payload.as_deref().map(Proof::of)).collect();
+            let appending = self.session.append(&self.at, messages);
+            self.sent.push_back(Sent { proofs, bytes, appending, outcome: None });
             self.in_flight_bytes += bytes;
         }
     }
@@ -230,25 +232,25 @@ impl Writer {
         .await;
     }
 
-    /// Waits for the oldest batch sent and returns it with its offsets, once each record is known to
+    /// Waits for the oldest batch sent and returns the offsets of its records, once each is known to
     /// count (claim-4). Not cancel-safe. Fails with `claim_lost` if one is void, or if a record of
     /// somebody else counts in between: then drop everything and take over again.
-    pub async fn settle(&mut self) -> Result<(Vec<Message<Typed>>, Vec<Offset>)> {
+    pub async fn settle(&mut self) -> Result<Vec<Offset>> {
         self.acked().await;
-        let Some(Sent { messages, bytes, outcome: Some(outcome), .. }) = self.sent.pop_front() else {
-            return Ok((Vec::new(), Vec::new()));
+        let Some(Sent { proofs, bytes, outcome: Some(outcome), .. }) = self.sent.pop_front() else {
+            return Ok(Vec::new());
         };
         self.in_flight_bytes -= bytes;
         let offsets = outcome?;
         if self.shared {
             self.verified = offsets.last().map_or(self.verified, |last| last + 1);
         } else {
-            self.verify(&messages, &offsets).await?;
+            self.verify(&proofs, &offsets).await?;
         }
         if self.cut.0 > 0 {
             self.cut = (self.cut.0 - 1, self.verified);
         }
-        Ok((messages, offsets))
+        Ok(offsets)
     }
 
     /// Waits until everything sent is settled.
@@ -259,14 +261,14 @@ impl Writer {
         Ok(())
     }
 
-    async fn verify(&mut self, messages: &[Message<Typed>], offsets: &[Offset]) -> Result<()> {
-        for (message, &offset) in messages.iter().zip(offsets) {
+    async fn verify(&mut self, proofs: &[Option<Proof>], offsets: &[Offset]) -> Result<()> {
+        for (proof, &offset) in proofs.iter().zip(offsets) {
             if offset != self.verified {
                 self.catch_up(offset).await?;
             }
             self.verified = offset + 1;
-            let void = message.payload.as_ref().is_some_and(|record| !claim::admit(&mut self.validity, record));
-            if guard!("claim-4", void && !is_copy(message)) {
+            let void = proof.as_ref().is_some_and(|proof| !claim::prove(&mut self.validity, proof) && !proof.is_copy());
+            if guard!("claim-4", void) {
                 return Err(lost(&self.at, "a record of mine does not count: another owner has taken over"));
             }
         }
@@ -307,10 +309,6 @@ pub fn stray(delivered: &Delivered<Typed>) -> Option<Key> {
         Some(Record::Canonical(c)) => Some(c.key.clone()),
         _ => None,
     }
-}
-
-fn is_copy(message: &Message<Typed>) -> bool {
-    matches!(message.payload.as_deref(), Some(Record::Canonical(c)) if c.copy)
 }
 
 /// A valid canonical version or claim of somebody else means that I am not the owner any more.
