@@ -3,8 +3,8 @@
 //! fence: a record is *valid* only if nobody else wrote between the owner's own appends, or if the
 //! partition was read up to it and the fold accepted it.
 
-use super::message::message;
 use super::claim::Proof;
+use super::message::message;
 use super::{Appending, Delivered, Log, Message, Partition, Reading, Session, Typed, claim};
 use crate::event::{Claim, Epoch, Key, Offset, Record, Role, Stamp, Validity};
 use crate::guard;
