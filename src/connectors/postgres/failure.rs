@@ -124,6 +124,7 @@ mod tests {
             ("28P01", Code::SourceDenied),
             ("42501", Code::SourceDenied),
             ("55006", Code::StoreBusy),
+            ("53100", Code::DiskFull),
             ("23505", Code::ConstraintViolated),
             ("22P02", Code::ValueRefused),
             ("XX000", Code::Unexpected),

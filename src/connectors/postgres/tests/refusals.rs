@@ -333,7 +333,7 @@ fn a_clock_ten_minutes_off_is_a_finding_either_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_clock_is_ten_minutes_off_is_told_by_doctor_and_read_as_it_says() {
     for (off_s, words) in [(600, "ahead of"), (-600, "behind")] {
-        let server = Server::start_with("", off_s);
+        let server = Server::start_with_clock(off_s);
         let connector = platform::open(server.settings("postgres"), "here").unwrap();
         let findings = connector.check(None).await.unwrap();
         let told = findings.iter().find(|f| f.code == "clock_suspect").unwrap_or_else(|| panic!("{findings:?}"));
@@ -354,6 +354,31 @@ async fn a_server_whose_clock_is_ten_minutes_off_is_told_by_doctor_and_read_as_i
         let minted = crate::event::version::write_time(before, stamped_ms, now_ms);
         assert!(minted > before && minted <= Hlc::from_ms(now_ms + 500), "{minted:?}");
     }
+}
+
+/// sink-1: what the server has no room for is not written by halves, and is written whole when there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_disk_is_full_is_told_and_keeps_nothing_of_the_batch() {
+    let db = Db::on(Box::leak(Box::new(Server::start_with_small_disk())), TABLE).await;
+    let platform = db.open(&["item"]).await;
+    let schema = db.schema("item").await;
+    let many = || -> Vec<Canonical> {
+        let row = |id: u64| vec![Value::Int(id.cast_signed()), Value::text(&"x".repeat(1_000))];
+        (1..=500).map(|id| super::sink::version(&schema, id, &row(id), false)).collect()
+    };
+    let full = format!("{}/full", db.server.folder);
+    let held = "SELECT (SELECT count(*) FROM public.item) || ' ' || (SELECT count(*) FROM driftless.ledger)";
+    let mut rows = platform.rows().await.unwrap();
+    std::fs::write(&full, "").unwrap();
+    let error = super::sink::try_apply(&mut *rows, many(), Act::Write).await.unwrap_err();
+    is(&error, Code::DiskFull, "make room there");
+    is(&error, Code::DiskFull, "53100");
+    assert_eq!(error.remedy(), crate::runtime::error::Remedy::Halt);
+    assert_eq!(db.sql.text(held).await.unwrap(), "0 0");
+    std::fs::remove_file(&full).unwrap();
+    let mut rows = platform.rows().await.unwrap();
+    assert_eq!(super::sink::apply(&mut *rows, many(), Act::Write).await, vec![Written::Done; 500]);
+    assert_eq!(db.sql.text(held).await.unwrap(), "500 500");
 }
 
 /// read-3

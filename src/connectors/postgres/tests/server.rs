@@ -24,7 +24,7 @@ pub(crate) struct Server {
 const SCRIPT: &str = r#"
 set -e
 trap '' TERM HUP INT   # whoever ends the tests ends the pipe too, and there is a folder to remove
-B=$1; PORT=$2; EXTRA=$3; OFF_S=$4
+B=$1; PORT=$2; EXTRA=$3; PRELOAD=$4
 D=$(mktemp -d /tmp/driftless-pg-XXXXXX)
 "$B/initdb" -D "$D/data" -U postgres --auth=trust --no-sync --encoding=UTF8 --no-locale >/dev/null 2>&1
 cat >> "$D/data/postgresql.conf" <<CONF
@@ -53,27 +53,9 @@ host all all 127.0.0.1/32 trust
 local replication all trust
 CONF
 chmod 755 "$D"
-if [ "$OFF_S" != 0 ]; then
-  cat > "$D/clock.c" <<CODE
-#define _GNU_SOURCE
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-int clock_gettime(clockid_t which, struct timespec *now) {
-    int done = syscall(SYS_clock_gettime, which, now);
-    if (done == 0 && which == CLOCK_REALTIME) now->tv_sec += $OFF_S;
-    return done;
-}
-int gettimeofday(struct timeval *now, void *zone) {
-    struct timespec exact;
-    int done = clock_gettime(CLOCK_REALTIME, &exact);
-    now->tv_sec = exact.tv_sec; now->tv_usec = exact.tv_nsec / 1000;
-    return done;
-}
-CODE
-  cc -shared -fPIC -w -o "$D/clock.so" "$D/clock.c"
-  export LD_PRELOAD="$D/clock.so"
+if [ -n "$PRELOAD" ]; then
+  printf '%s' "$PRELOAD" | cc -shared -fPIC -w -x c -o "$D/preload.so" "-DPLACE=\"$D\"" -
+  export LD_PRELOAD="$D/preload.so"
 fi
 "$B/postgres" -D "$D/data" >"$D/log" 2>&1 </dev/null &
 P=$!
@@ -88,22 +70,33 @@ kill -INT $P; wait $P || true
 rm -rf "$D"
 "#;
 
+const CLOCK: &str = include_str!("preload/clock.c");
+const DISK: &str = include_str!("preload/disk.c");
+
 impl Server {
     pub(crate) fn start(extra: &str) -> Server {
-        Server::start_with(extra, 0)
+        Server::start_under("", extra)
     }
 
     /// A server whose clock is so many seconds ahead of this machine's.
-    pub(crate) fn start_with(extra: &str, off_s: i64) -> Server {
+    pub(crate) fn start_with_clock(off_s: i64) -> Server {
+        Server::start_under(&CLOCK.replace("OFF_S", &off_s.to_string()), "")
+    }
+
+    /// A server whose tables and indexes find no room to grow while a file `full` lies in its folder.
+    pub(crate) fn start_with_small_disk() -> Server {
+        Server::start_under(DISK, "")
+    }
+
+    /// A server that calls these functions where it would call those of the C library.
+    fn start_under(preload: &str, extra: &str) -> Server {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let root = std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
         let mut command = Command::new(if root { "runuser" } else { "sh" });
         if root {
             command.args(["-u", "postgres", "--", "sh"]);
         }
-        command
-            .args(["-c", SCRIPT, "server", &binaries(), &port.to_string(), extra, &off_s.to_string()])
-            .current_dir("/");
+        command.args(["-c", SCRIPT, "server", &binaries(), &port.to_string(), extra, preload]).current_dir("/");
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("postgres must be installed");
         let mut folder = String::new();
@@ -143,8 +136,11 @@ pub(crate) struct Db {
 
 impl Db {
     pub(crate) async fn new(setup: &str) -> Db {
+        Db::on(Server::shared(), setup).await
+    }
+
+    pub(crate) async fn on(server: &'static Server, setup: &str) -> Db {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = Server::shared();
         let name = format!("t{}", COUNT.fetch_add(1, Ordering::Relaxed));
         session(server.settings("postgres")).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         let settings = server.settings(&name);

@@ -3,6 +3,7 @@
 use super::server::*;
 use crate::connectors::contract::*;
 use crate::event::*;
+use crate::runtime::error::Result;
 use std::sync::Arc;
 
 pub(super) fn version(schema: &Schema, seq: u64, row: &[Value], tomb: bool) -> Canonical {
@@ -47,9 +48,13 @@ async fn plan(rows: &dyn Rows, versions: Vec<Canonical>, act: Act) -> Vec<Planne
 
 /// Locks and writes at once.
 pub(super) async fn apply(rows: &mut dyn Rows, versions: Vec<Canonical>, act: Act) -> Vec<Written> {
+    try_apply(rows, versions, act).await.unwrap()
+}
+
+pub(super) async fn try_apply(rows: &mut dyn Rows, versions: Vec<Canonical>, act: Act) -> Result<Vec<Written>> {
     let plan = plan(rows, versions, act).await;
     let keys: Vec<Key> = plan.iter().map(|p| p.version.key.clone()).collect();
-    rows.lock(0, &keys).await.unwrap().write(&plan).await.unwrap()
+    rows.lock(0, &keys).await?.write(&plan).await
 }
 
 fn item(id: i64, v: &str) -> Vec<Value> {
