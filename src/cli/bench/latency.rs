@@ -57,16 +57,19 @@ impl Latency {
         let (sent, got) = self.watch(stage, destination).await?;
         let cost = node.cost();
         node.must_live()?;
-        let mut took_ms: Vec<f64> = Vec::new();
+        let mut took: Vec<(f64, i64)> = Vec::new();
         for (update, committed) in &sent {
-            took_ms.extend(got.get(update).map(|arrived| (arrived - committed) as f64 / 1000.0));
+            took.extend(got.get(update).map(|arrived| ((arrived - committed) as f64 / 1000.0, *update)));
         }
-        took_ms.sort_by(f64::total_cmp);
+        took.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let slowest = took.last().map_or(0, |(_, update)| *update);
+        let took_ms: Vec<f64> = took.into_iter().map(|(ms, _)| ms).collect();
         Ok(vec![
             figure("p50", quantile(&took_ms, 0.5), "ms"),
             figure("p90", quantile(&took_ms, 0.9), "ms"),
             figure("p99", quantile(&took_ms, 0.99), "ms"),
             figure("most", quantile(&took_ms, 1.0), "ms"),
+            figure("most, at this second of the run", slowest as f64 / self.rate.max(1) as f64, "s"),
             figure("updates seen in both databases", took_ms.len() as f64, "updates"),
             figure("updates committed", (self.rate * self.seconds) as f64, "updates"),
             figure("CPU of the node", cost.cpu_s - before.cpu_s, "s"),
