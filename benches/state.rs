@@ -6,7 +6,6 @@
 use driftless::connectors::contract::BatchLimit;
 use driftless::event::*;
 use driftless::flow;
-use driftless::resolve::policy::LastWriter;
 use driftless::runtime::clock::{Clock, SystemClock};
 use driftless::runtime::stop::Stop;
 use driftless::settle::{Projection, Resolver, announce};
@@ -99,7 +98,6 @@ impl World {
             log: Arc::new(self.coded.clone()),
             clock: Arc::new(SystemClock),
             parts: self.topics.parts(0),
-            policy: Arc::new(LastWriter),
             projection: Projection { versions_max: 100_000, every_ms: 600_000 },
             gap_after_ms: 60_000,
             memory,

@@ -2,6 +2,7 @@
 //! travels. Fields may be left out; then the schema is taken from the source.
 
 use super::errors::{alternatives, suggestion};
+use super::merge::MergeRules;
 use super::redact::Settings;
 use super::section::{Item, Section};
 use super::tree::Content;
@@ -38,6 +39,9 @@ pub struct Collection {
     /// Which rows the other platforms than the source have, as it was written; `None` for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row_filter: Option<String>,
+    /// How its fields are merged, where that is not as the dataset says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeRules>,
     /// What single platforms see of it; what is said here stands in place of what is said above.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub views: IndexMap<String, Excerpt>,
@@ -54,6 +58,7 @@ impl Collection {
             columns: None,
             masks: IndexMap::new(),
             row_filter: None,
+            merge: None,
             views: IndexMap::new(),
         }
     }
@@ -97,9 +102,10 @@ impl Collection {
         let columns = section.item("columns").and_then(|item| names(&item, "a list of fields"));
         let masks = section.item("masks").map(|item| masks(&item)).unwrap_or_default();
         let row_filter = section.item("row-filter").and_then(|item| row_filter(&item));
+        let merge = section.item("merge").and_then(|item| item.section("rules of a merge")).map(MergeRules::read);
         let views = section.item("views").map(|item| views(&item, platforms)).unwrap_or_default();
         let name = name.unwrap_or_default();
-        let collection = Collection { name, key, fields, on, columns, masks, row_filter, views };
+        let collection = Collection { name, key, fields, on, columns, masks, row_filter, merge, views };
         collection.check(&section);
         section.finish();
         if collection.name.is_empty() { None } else { Some(collection) }

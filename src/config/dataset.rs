@@ -2,6 +2,7 @@
 
 use super::collection::Collection;
 use super::errors::{At, alternatives, suggestion};
+use super::merge::MergeRules;
 use super::platform::Platform;
 use super::section::{Item, Section};
 use super::sync::{
@@ -10,7 +11,9 @@ use super::sync::{
 };
 use super::tree::Content;
 use crate::connectors::contract::Guarantee;
+use crate::event::Resolution;
 use crate::govern::Labels;
+use crate::resolve::merge::{Misfit, misfits};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -35,6 +38,9 @@ pub struct Dataset {
     pub sync_mode: Mode,
     /// How concurrent edits are settled.
     pub conflict_resolution: ConflictResolution,
+    /// How fields are merged, with `conflict-resolution: merge`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeRules>,
     /// When, in `scheduled` mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
@@ -139,6 +145,7 @@ impl Dataset {
             sync_mode: section.or("sync-mode", defaults.mode, |item| item.choice(&MODES)),
             conflict_resolution: section
                 .or("conflict-resolution", defaults.resolution, |item| item.choice(&RESOLUTIONS)),
+            merge: section.item("merge").and_then(|item| item.section("rules of a merge")).map(MergeRules::read),
             schedule: section.item("schedule").map_or(defaults.schedule.clone(), |item| schedule(&item)),
             direction: section.or("direction", Direction::default(), |item| item.choice(&DIRECTIONS)),
             bootstrap: section.or("bootstrap", Bootstrap::default(), |item| item.choice(&BOOTSTRAPS)),
@@ -162,11 +169,48 @@ impl Dataset {
         whole.then_some(dataset)
     }
 
+    /// How concurrent writes to `collection` are settled.
+    #[must_use]
+    pub fn resolution(&self, collection: &Collection) -> Resolution {
+        let none = MergeRules::default();
+        let (own, above) = (collection.merge.as_ref().unwrap_or(&none), self.merge.as_ref().unwrap_or(&none));
+        match self.conflict_resolution {
+            ConflictResolution::Merge => Resolution::Merge(own.within(above)),
+            ConflictResolution::LastWriteWins | ConflictResolution::Custom => Resolution::LastWriteWins,
+        }
+    }
+
+    /// Rules that never hold, or not for what they are written for.
+    fn check_merge(&self, section: &Section<'_>) {
+        let said = self.merge.is_some() || self.collections.iter().any(|c| c.merge.is_some());
+        if said && self.conflict_resolution != ConflictResolution::Merge {
+            let at = if self.merge.is_some() { "merge" } else { "collections" };
+            section.problem(at, "rules of a merge count only with `conflict-resolution: merge`");
+            return;
+        }
+        if self.collections.len() > 1 && self.merge.as_ref().is_some_and(|merge| !merge.fields.is_empty()) {
+            section.problem(
+                "merge",
+                "each collection has fields of its own; expected `fields` in the collection's `merge`",
+            );
+        }
+        for collection in &self.collections {
+            let (Resolution::Merge(merge), Some(schema)) = (self.resolution(collection), collection.schema()) else {
+                continue;
+            };
+            let at = if collection.merge.is_some() { "collections" } else { "merge" };
+            for Misfit { path, why } in misfits(&merge, &schema) {
+                section.problem(at, format!("`{path}`: {why}"));
+            }
+        }
+    }
+
     /// What can only be seen from several keys together.
     fn check(&self, section: &Section<'_>) {
         if self.sync_mode == Mode::Scheduled && self.schedule.is_none() && section.item("schedule").is_none() {
             section.problem("schedule", "missing; expected a cron expression, because `sync-mode` is scheduled");
         }
+        self.check_merge(section);
         // read-11: where a dataset begins, nothing of it is masked or away.
         for view in self.collections.iter().filter_map(|c| c.views.get(&self.source)) {
             if view.masks.is_some() || view.row_filter.is_some() {
@@ -178,11 +222,12 @@ impl Dataset {
 }
 
 fn lines(section: &Section<'_>) -> Lines {
-    const KEYS: [&str; 10] = [
+    const KEYS: [&str; 11] = [
         "source",
         "destinations",
         "sync-mode",
         "conflict-resolution",
+        "merge",
         "schedule",
         "direction",
         "guarantee",

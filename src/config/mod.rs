@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod errors;
 pub mod load;
 pub mod log;
+pub mod merge;
 pub mod platform;
 pub mod readiness;
 pub mod redact;

@@ -58,9 +58,10 @@ fn not_yet(dataset: &Dataset, sink: &Sink) {
         Mode::Manual => refuse("sync-mode", "the mode `manual`", "use `real-time`"),
     }
     match dataset.conflict_resolution {
-        ConflictResolution::LastWriteWins => {}
-        ConflictResolution::Merge => refuse("conflict-resolution", "the policy `merge`", "use `last-write-wins`"),
-        ConflictResolution::Custom => refuse("conflict-resolution", "the policy `custom`", "use `last-write-wins`"),
+        ConflictResolution::LastWriteWins | ConflictResolution::Merge => {}
+        ConflictResolution::Custom => {
+            refuse("conflict-resolution", "the policy `custom`", "use `last-write-wins` or `merge`")
+        }
     }
     if dataset.on_local_edit == OnLocalEdit::Restore && dataset.direction == Direction::OneWay {
         refuse("on-local-edit", "`on-local-edit: restore`", "use `park`");

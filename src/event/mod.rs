@@ -21,6 +21,7 @@ pub mod version;
 pub mod ledger;
 pub mod part;
 pub mod record;
+pub mod rules;
 pub mod truncate;
 
 pub mod dead;
@@ -33,11 +34,11 @@ pub use key::Key;
 pub use ledger::{Intent, Landed, LedgerEntry, Token};
 pub use position::{Copying, Link, Position, Txn};
 pub use record::{
-    Ack, AgentMark, Bootstrap, Canonical, Cause, Claim, Conflict, Control, ControlInput, Join, Known, KnownRecord,
-    LedgerRecord, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Rules, Side, Stamp, StateRecord,
-    Validity,
+    Ack, AgentMark, Canonical, Cause, Claim, Conflict, Control, ControlInput, Join, Known, KnownRecord, LedgerRecord,
+    Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Side, Stamp, StateRecord, Validity,
 };
 pub use row::Row;
+pub use rules::{Bootstrap, Deletes, FieldRule, Merge, Resolution, Rules};
 pub use schema::{Field, Schema, SchemaId, Type};
 pub use truncate::{Gone, Truncate};
 pub use value::{Text, Value};

@@ -6,6 +6,7 @@ use super::key::Key;
 use super::ledger::LedgerEntry;
 use super::position::{Copying, Link, Position, Txn};
 use super::row::Row;
+use super::rules::Rules;
 use super::schema::{Schema, SchemaId};
 use super::truncate::Truncate;
 use super::version::{ActorId, Ctr, Dot, Epoch, Hlc, PlatformNo, Seq, Vv};
@@ -224,29 +225,6 @@ pub struct Canonical {
     pub conflict: Option<Box<Conflict>>,
     /// A verbatim copy for upsert consumers (claim-7).
     pub copy: bool,
-}
-
-/// Rules of a dataset as the resolver applies them; a control input, so that replays use those of their time.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Rules {
-    /// Grows with every change.
-    pub version: u64,
-    /// Platforms by falling priority for equal times (value-4).
-    pub priority: Vec<PlatformNo>,
-    /// What happens when copies of two platforms meet for the first time.
-    pub bootstrap: Bootstrap,
-}
-
-/// How a copy that meets other content is settled (who-4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Bootstrap {
-    /// Like every other conflict, by the dataset's policy.
-    #[default]
-    Policy,
-    /// The source's copy wins.
-    Source(PlatformNo),
-    /// The most recent write wins.
-    Latest,
 }
 
 /// What is asked of the resolver through `.changes` (resolve-3).

@@ -10,7 +10,7 @@ use crate::event::{
     Vv,
 };
 use crate::guard;
-use crate::resolve::{self, PartState, Policy};
+use crate::resolve::{self, PartState};
 use crate::runtime::error::Result;
 use crate::state::view::View as Heads;
 use std::collections::HashMap;
@@ -183,7 +183,6 @@ impl Lane {
         image: Image,
         now_ms: u64,
         id: u64,
-        policy: &dyn Policy,
     ) -> Result<Arc<Canonical>> {
         let at = image.at;
         let proposal = Proposal {
@@ -206,7 +205,7 @@ impl Lane {
             entry: None,
             ambiguous_base: false,
         };
-        let version = resolve::step(&self.state, 0, &proposal, policy, &None)?;
+        let version = resolve::step(&self.state, 0, &proposal, &None)?;
         let version = Arc::new(self.state.seal(Canonical { origin: Origin::Source(at), ..version }, id));
         self.fold(me, &version);
         Ok(version)
@@ -217,7 +216,6 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::event::{Cause, Field, PlatformNo, Type, Value};
-    use crate::resolve::policy::LastWriter;
 
     const ME: ActorId = ActorId::new(PlatformNo(1), 1);
 
@@ -244,7 +242,7 @@ mod tests {
 
     fn settle(lane: &mut Lane, image: Image) -> Result<Arc<Canonical>> {
         let id = image.at.commit + 100;
-        lane.settle(ME, SchemaId(1), image, 1000, id, &LastWriter)
+        lane.settle(ME, SchemaId(1), image, 1000, id)
     }
 
     /// resolve-9: no head is known, and still each version contains the one before it.

@@ -24,7 +24,6 @@ use crate::capture::reached::Reached;
 use crate::connectors::contract::{Change, CollectionNo, Copied, LogPlatform, ReadBatch, Transaction, Unreadable};
 use crate::event::{Copying, Fp, Key, Offset, Position, Record, Stamp};
 use crate::guard;
-use crate::resolve::Policy;
 use crate::runtime::error::Result;
 use crate::runtime::progress::Progress;
 use crate::settle::Projection;
@@ -44,8 +43,6 @@ pub struct Fused {
     pub reader: Capture,
     /// The partitions of each of its lanes.
     pub parts: Vec<Parts>,
-    /// Asked by `resolve::step` if two writes had not seen each other, which one writer's always have.
-    pub policy: Arc<dyn Policy>,
     /// When S is written.
     pub projection: Projection,
     /// The collections of which nothing is published now.
@@ -188,7 +185,7 @@ impl<'a> Direct<'a> {
         let schema = schema.map(|s| s.id).unwrap_or_default();
         let Some(writing) = self.lanes.get_mut(lane) else { return Ok(()) };
         self.id = self.id.wrapping_add(1);
-        let version = writing.lane.settle(capture.me, schema, image, now_ms, self.id, &*self.fused.policy)?;
+        let version = writing.lane.settle(capture.me, schema, image, now_ms, self.id)?;
         if from == Found::LogNoted {
             self.shown.insert((collection, version.key.clone()), (at, version.fp));
         }

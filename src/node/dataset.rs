@@ -5,11 +5,12 @@ use super::lineages::Kept;
 use super::log::Opened;
 use super::mode::{Mode, mode};
 use super::project;
-use super::roster::Roster;
+use super::roster::{Roster, Ruling};
 use crate::config::{self, Bootstrap, Collection, SchemaChanges};
 use crate::connectors::contract::{BatchLimit, Capture, Connector, Place, Scope};
 use crate::event::lineage::{self, Step, Taken};
-use crate::event::{self, ActorId, PlatformNo, Position, Schema, SchemaId};
+use crate::event::{self, ActorId, PlatformNo, Position, Resolution, Schema, SchemaId};
+use crate::resolve::merge::{Misfit, misfits};
 use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
 use crate::topic::lineages::Lineages;
@@ -155,9 +156,10 @@ pub async fn prepare(
     for (number, (collection, topics)) in (0..).zip(config.collections.iter().zip(all)) {
         create(log, &topics, &members, compression).await?;
         let versions = versions(&lineages, number, config, collection, &members, &actors).await?;
+        fitting(config, collection, &versions)?;
         let told = (0..topics.partitions).map(|index| topics.changes(index)).map(async |changes| {
             settle::announce(&log.coded, &changes, &versions).await?;
-            settle::rule(&log.coded, &changes, &rules).await
+            settle::rule(&log.coded, &changes, &rules.of(&collection.name)).await
         });
         try_join_all(told).await?;
         let Some(schema) = versions.last().cloned() else {
@@ -166,6 +168,18 @@ pub async fn prepare(
         collections.push(Ready { topics, schema });
     }
     Ok(Dataset { config: config.clone(), members, actors, collections, mode, lineages: Arc::new(lineages) })
+}
+
+/// Whether each rule of a merge can hold: for one version of the schema at least, because a field that was
+/// dropped since is no reason to stop.
+fn fitting(config: &config::Dataset, collection: &config::Collection, versions: &[Arc<Schema>]) -> Result<()> {
+    let Resolution::Merge(merge) = config.resolution(collection) else { return Ok(()) };
+    let of = |schema: &Arc<Schema>| misfits(&merge, schema);
+    let Some(newest) = versions.last().map(of) else { return Ok(()) };
+    let never = |misfit: &&Misfit| versions.iter().all(|schema| of(schema).iter().any(|m| m.path == misfit.path));
+    let Some(Misfit { path, why }) = newest.iter().find(never) else { return Ok(()) };
+    let at = format!("{} merge.fields.{path}", config.lines.of("merge"));
+    Err(Error::new(Code::ConfigInvalid, format!("a rule of `{}` cannot hold: {why}", collection.name)).at("rule", at))
 }
 
 /// The versions of a collection's schema, the newest last and ready to be written under: what the
@@ -199,11 +213,7 @@ async fn versions(
 }
 
 /// who-7: the actors of the members, and the rules in their numbers.
-async fn seats(
-    roster: &mut Roster,
-    config: &config::Dataset,
-    members: &[Member],
-) -> Result<(Vec<ActorId>, event::Rules)> {
+async fn seats(roster: &mut Roster, config: &config::Dataset, members: &[Member]) -> Result<(Vec<ActorId>, Ruling)> {
     let mut numbers: IndexMap<&str, PlatformNo> = IndexMap::new();
     let mut actors = Vec::with_capacity(members.len());
     for member in members {
@@ -220,7 +230,8 @@ async fn seats(
         }
         Bootstrap::LatestWins => event::Bootstrap::Latest,
     };
-    let rules = roster.rules(&config.name, &priority, bootstrap).await?;
+    let resolutions = config.collections.iter().map(|c| (c.name.clone(), config.resolution(c))).collect();
+    let rules = roster.rules(&config.name, &Ruling { version: 0, priority, bootstrap, resolutions }).await?;
     Ok((actors, rules))
 }
 

@@ -21,7 +21,6 @@ use crate::connectors::contract::{CollectionNo, Guarantee, LogPlatform, Opened, 
 use crate::event::ActorId;
 use crate::flow;
 use crate::govern::{Allowed, Policy};
-use crate::resolve::policy::LastWriter;
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Remedy, Result};
 use crate::runtime::progress::Progress;
@@ -129,7 +128,6 @@ impl Loops {
                 log: lease.log(loops.typed()),
                 clock: loops.clock.clone(),
                 parts: topics.parts(index),
-                policy: Arc::new(LastWriter),
                 projection: PROJECTION,
                 memory: loops.memory.clone(),
                 heads: Arc::new(Heads { coded: loops.log.coded.clone(), topic: topics.dataset(index).topic }),

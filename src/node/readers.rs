@@ -15,7 +15,6 @@ use crate::connectors::contract::{BatchLimit, CollectionNo, LogPlatform};
 use crate::event::Key;
 use crate::flow;
 use crate::fused::Fused;
-use crate::resolve::policy::LastWriter;
 use crate::runtime::error::Result;
 use crate::runtime::stop::Stop;
 use crate::settle::Projection;
@@ -70,7 +69,6 @@ impl Platform {
         Fused {
             reader: Capture { checkpoint_every_ms: FUSED_CHECKPOINT_EVERY_MS, ..reader },
             parts: partitions(&self.dataset).map(|(_, ready, index)| ready.topics.parts(index)).collect(),
-            policy: Arc::new(LastWriter),
             projection: FUSED_PROJECTION,
             held: if let Gate::Without(held) = gate { held } else { Vec::new() },
         }

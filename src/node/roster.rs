@@ -3,7 +3,7 @@
 //! platform that was removed and comes back is a new incarnation. Nothing here is ever reused.
 
 use super::gate::Switches;
-use crate::event::{ActorId, Bootstrap, PlatformNo, Position, Rules, SchemaId};
+use crate::event::{ActorId, Bootstrap, PlatformNo, Position, Resolution, Rules, SchemaId};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::{Code, Error, Result};
 use crate::topic::{Cleanup, Compression, Log, Message, Partition, Raw, TopicSpec};
@@ -39,6 +39,9 @@ enum What {
         version: u64,
         priority: Vec<u16>,
         bootstrap: Meeting,
+        /// By collection.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        resolutions: BTreeMap<String, Resolution>,
     },
     Schema {
         dataset: String,
@@ -78,6 +81,32 @@ enum Meeting {
     Latest,
 }
 
+/// The rules of a dataset.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Ruling {
+    /// Grows with every change.
+    pub version: u64,
+    /// Platforms by falling priority for equal times.
+    pub priority: Vec<PlatformNo>,
+    /// What happens when copies meet for the first time.
+    pub bootstrap: Bootstrap,
+    /// How concurrent writes are settled, by collection.
+    pub resolutions: BTreeMap<String, Resolution>,
+}
+
+impl Ruling {
+    /// As the resolvers of a collection apply them.
+    #[must_use]
+    pub fn of(&self, collection: &str) -> Rules {
+        Rules {
+            version: self.version,
+            priority: self.priority.clone(),
+            bootstrap: self.bootstrap,
+            resolution: self.resolutions.get(collection).cloned().unwrap_or_default(),
+        }
+    }
+}
+
 /// A platform's place in a dataset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Seat {
@@ -92,7 +121,7 @@ struct Seat {
 struct Told {
     owner: (u64, u128),
     seats: BTreeMap<(String, String), Seat>,
-    rules: BTreeMap<String, Rules>,
+    rules: BTreeMap<String, Ruling>,
     switches: Switches,
     /// Who claimed first: no other log has that.
     first: Option<u128>,
@@ -129,14 +158,14 @@ impl Told {
                     seat.gone = true;
                 }
             }
-            What::Rules { dataset, version, priority, bootstrap } => {
+            What::Rules { dataset, version, priority, bootstrap, resolutions } => {
                 let priority = priority.into_iter().map(PlatformNo).collect();
                 let bootstrap = match bootstrap {
                     Meeting::Policy => Bootstrap::Policy,
                     Meeting::Source(number) => Bootstrap::Source(PlatformNo(number)),
                     Meeting::Latest => Bootstrap::Latest,
                 };
-                self.rules.insert(dataset, Rules { version, priority, bootstrap });
+                self.rules.insert(dataset, Ruling { version, priority, bootstrap, resolutions });
             }
             What::Paused { dataset, collection } => _ = self.switches.paused.insert((dataset, collection)),
             What::Resumed { dataset, collection } => {
@@ -239,20 +268,21 @@ impl Roster {
     ///
     /// # Errors
     /// As the log has them.
-    pub async fn rules(&mut self, dataset: &str, priority: &[PlatformNo], bootstrap: Bootstrap) -> Result<Rules> {
+    pub async fn rules(&mut self, dataset: &str, wanted: &Ruling) -> Result<Ruling> {
         loop {
             let told = self.told.rules.get(dataset);
-            if let Some(rules) = told.filter(|r| r.priority == priority && r.bootstrap == bootstrap) {
-                return Ok(rules.clone());
+            let version = told.map_or(0, |told| told.version);
+            if let Some(told) = told.filter(|told| **told == Ruling { version, ..wanted.clone() }) {
+                return Ok(told.clone());
             }
-            let version = told.map_or(0, |rules| rules.version) + 1;
-            let bootstrap = match bootstrap {
+            let bootstrap = match wanted.bootstrap {
                 Bootstrap::Policy => Meeting::Policy,
                 Bootstrap::Source(number) => Meeting::Source(number.0),
                 Bootstrap::Latest => Meeting::Latest,
             };
-            let priority = priority.iter().map(|number| number.0).collect();
-            self.write(What::Rules { dataset: dataset.into(), version, priority, bootstrap }).await?;
+            let priority = wanted.priority.iter().map(|number| number.0).collect();
+            let (dataset, version, resolutions) = (dataset.into(), version + 1, wanted.resolutions.clone());
+            self.write(What::Rules { dataset, version, priority, bootstrap, resolutions }).await?;
         }
     }
 
@@ -384,6 +414,7 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{FieldRule, Merge};
     use crate::runtime::clock::SystemClock;
     use crate::topic::memory::MemoryLog;
 
@@ -429,10 +460,18 @@ mod tests {
     async fn rules_get_a_new_version_when_they_change_and_only_then() {
         let log = log();
         let mut roster = open(&log).await;
-        let (one, two) = ([PlatformNo(1), PlatformNo(2)], [PlatformNo(2), PlatformNo(1)]);
-        assert_eq!(roster.rules("d", &one, Bootstrap::Latest).await.unwrap().version, 1);
-        assert_eq!(open(&log).await.rules("d", &one, Bootstrap::Latest).await.unwrap().version, 1);
-        assert_eq!(roster.rules("d", &two, Bootstrap::Latest).await.unwrap().version, 2);
-        assert_eq!(roster.rules("d", &one, Bootstrap::Source(PlatformNo(1))).await.unwrap().version, 3);
+        let one =
+            Ruling { priority: vec![PlatformNo(1), PlatformNo(2)], bootstrap: Bootstrap::Latest, ..Ruling::default() };
+        let two = Ruling { priority: vec![PlatformNo(2), PlatformNo(1)], ..one.clone() };
+        let three = Ruling { bootstrap: Bootstrap::Source(PlatformNo(1)), ..two.clone() };
+        let merge = Resolution::Merge(Merge { fields: [("n".into(), FieldRule::Counter)].into(), ..Merge::default() });
+        let four = Ruling { resolutions: [("c".into(), merge.clone())].into(), ..three.clone() };
+        for (version, wanted) in (1..).zip([&one, &two, &three, &four]) {
+            assert_eq!(roster.rules("d", wanted).await.unwrap().version, version);
+            let again = open(&log).await.rules("d", wanted).await.unwrap();
+            assert_eq!(again, Ruling { version, ..wanted.clone() });
+        }
+        let rules = open(&log).await.rules("d", &four).await.unwrap();
+        assert_eq!((rules.of("c").resolution, rules.of("other").resolution), (merge, Resolution::LastWriteWins));
     }
 }

@@ -69,8 +69,7 @@ pub fn placed(version: Canonical, idx: u32, size: u32) -> Canonical {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Cause, Dot, Hlc, Loser, PlatformNo, Position, Row, Stamp, Txn, Vv};
-    use crate::resolve::policy::LastWriter;
+    use crate::event::{Cause, Dot, Hlc, Loser, PlatformNo, Position, Row, Schema, SchemaId, Stamp, Txn, Vv};
     use crate::resolve::step;
     use std::sync::Arc;
 
@@ -91,8 +90,12 @@ mod tests {
         Truncate { stamp, dot, ts: Hlc::from_ms(ms), schema, txn, src_pos, gone }
     }
 
+    fn schema() -> Arc<Schema> {
+        Arc::new(Schema { id: SchemaId(0), name: "rows".into(), fields: vec![], key: vec![] })
+    }
+
     fn settle(state: &mut PartState, offset: u64, proposal: &Proposal, idx: u32, size: u32) -> Arc<Canonical> {
-        let version = step(state, offset, proposal, &LastWriter, &None).unwrap();
+        let version = step(state, offset, proposal, &None).unwrap();
         let version = Arc::new(state.seal(placed(version, idx, size), offset * 10 + u64::from(idx)));
         state.fold(&version, None);
         version
@@ -100,7 +103,7 @@ mod tests {
 
     /// Two records written here; the second then changed there, unseen by who truncates here.
     fn state() -> (PartState, Truncate) {
-        let mut state = PartState::default();
+        let mut state = PartState { schemas: vec![schema()], ..PartState::default() };
         let (one, two) = (Dot { actor: HERE, ctr: 1 }, Dot { actor: HERE, ctr: 2 });
         settle(&mut state, 0, &put("a", one, Vv::new(), 10), 0, 1);
         settle(&mut state, 1, &put("b", two, Vv::new(), 11), 0, 1);

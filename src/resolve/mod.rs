@@ -3,6 +3,7 @@
 //! over what was decided, so that state = fold(D) by construction (resolve-12).
 
 pub mod group;
+pub mod merge;
 #[cfg(test)]
 mod part_tests;
 pub mod policy;
@@ -17,8 +18,10 @@ use crate::event::{
 };
 use crate::guard;
 use crate::runtime::error::{Code, Error, Result};
+use policy::{Case, Decision};
 pub use policy::{Merged, Policy};
 pub use state::PartState;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Where ancestors come from: fetched before `step` is called (resolve-12).
@@ -29,19 +32,13 @@ pub type Ancestor = Option<Arc<Canonical>>;
 #[must_use]
 pub fn wants(state: &PartState, proposal: &Proposal) -> Option<(Key, Seq)> {
     let head = state.heads.get(&proposal.key)?;
-    let settled = head.vv.le(&proposal.ctx) || proposal.fp == head.fp;
+    let settled = head.vv.le(&proposal.ctx) || (proposal.fp == head.fp && joins(state, proposal));
     let seq = own_unseen(head, proposal).map_or(proposal.base_seq, |own| own.seq);
     (!settled && proposal.before.is_none() && seq > 0).then(|| (proposal.key.clone(), seq))
 }
 
 /// Settles a proposal: the next canonical version of its key. Not sealed yet (`journal::seal`).
-pub fn step(
-    state: &PartState,
-    offset: Offset,
-    proposal: &Proposal,
-    policy: &dyn Policy,
-    ancestor: &Ancestor,
-) -> Result<Canonical> {
+pub fn step(state: &PartState, offset: Offset, proposal: &Proposal, ancestor: &Ancestor) -> Result<Canonical> {
     let head = state.heads.get(&proposal.key);
     let nothing = Vv::new();
     let head_vv = head.map_or(&nothing, |h| &h.vv);
@@ -49,12 +46,22 @@ pub fn step(
         return fast_forward(state, offset, proposal, head.map(|h| &**h));
     }
     match head {
-        Some(head) if policy.joins_equal_content() && says_the_same(state, proposal, head)? => {
+        Some(head) if joins(state, proposal) && says_the_same(state, proposal, head)? => {
             Ok(join_equal(state, offset, proposal, head))
         }
-        Some(head) => merge(state, offset, proposal, head, policy, ancestor),
+        Some(head) => merge(state, offset, proposal, head, ancestor),
         None => fast_forward(state, offset, proposal, None),
     }
+}
+
+/// Whether equal content settles a proposal. Copies that meet are the same data, whatever the policy (who-4).
+fn joins(state: &PartState, proposal: &Proposal) -> bool {
+    policy::of(&state.rules).joins_equal_content() || is_copy(proposal)
+}
+
+/// A copy of what a platform held before it belonged to the dataset.
+fn is_copy(proposal: &Proposal) -> bool {
+    proposal.op == Op::Read && proposal.ctx.is_empty()
 }
 
 /// Whether a proposal says what the head says: a part of a record is compared with that part (read-11).
@@ -103,7 +110,6 @@ fn merge(
     offset: Offset,
     proposal: &Proposal,
     head: &Canonical,
-    policy: &dyn Policy,
     fetched: &Ancestor,
 ) -> Result<Canonical> {
     let ancestor = ancestor_of(head, proposal, fetched);
@@ -114,7 +120,7 @@ fn merge(
     let (value, fp) = filled(state, proposal, base, is_new)?;
     let ours = side_of_head(head);
     let theirs = Side { value, fp, ..side_of_proposal(proposal) };
-    let (merged, rule) = decide(state, proposal, ancestor.as_ref(), &ours, &theirs, policy);
+    let Decision { merged, rule } = decide(state, proposal, ancestor.as_ref(), &ours, &theirs)?;
     let rdot = Dot { actor: ActorId::RESOLVER, ctr: state.rctr + 1 };
     let vv = head.vv.join(&proposal.ctx).with(proposal.dot).with(rdot);
     // value-4: a merge takes `by` and `ts` of the winner, and the schema its value is of (read-10).
@@ -124,9 +130,10 @@ fn merge(
             let (value, fp) = won(state, proposal, head, &theirs)?;
             (value, fp, theirs.schema, theirs.by, theirs.ts, Loser::Head)
         }
-        Merged::Both(value) => {
-            let fp = fingerprint(state, value.as_deref(), proposal)?;
-            (value, fp, theirs.schema, theirs.by, ours.ts.max(theirs.ts), Loser::Neither)
+        Merged::Both { value, by, loser } => {
+            let schema = common(state, &ours, &theirs)?;
+            let fp = value.as_deref().map_or(Fp::ABSENT, |row| Fp::of_row(schema, row));
+            (value, fp, schema.id, by, ours.ts.max(theirs.ts), loser)
         }
     };
     let other = if loser == Loser::Proposal { &theirs } else { &ours };
@@ -167,25 +174,45 @@ fn decide(
     ancestor: Option<&Side>,
     ours: &Side,
     theirs: &Side,
-    policy: &dyn Policy,
-) -> (Merged, Arc<str>) {
-    let copy = proposal.op == Op::Read && proposal.ctx.is_empty();
-    let source = match state.rules.bootstrap {
-        Bootstrap::Source(source) if copy => source,
-        Bootstrap::Latest if copy => {
-            return (policy::last_writer(&state.rules, ours, theirs), "bootstrap: latest-wins".into());
+) -> Result<Decision> {
+    let copy = is_copy(proposal);
+    let later = || policy::last_writer(&state.rules, ours, theirs);
+    let by_source = |actor: ActorId, source| actor.platform() == source;
+    let (merged, rule) = match state.rules.bootstrap {
+        Bootstrap::Source(source) if copy && by_source(theirs.by, source) => (Merged::Proposal, "source-wins"),
+        Bootstrap::Source(source) if copy && ours.vv.iter().any(|dot| by_source(dot.actor, source)) => {
+            (Merged::Head, "source-wins")
         }
-        _ => return (policy.merge(&state.rules, ancestor, ours, theirs), policy.name().into()),
+        Bootstrap::Source(_) if copy => (later(), "source-wins"),
+        Bootstrap::Latest if copy => (later(), "latest-wins"),
+        _ => return settle(state, ancestor, ours, theirs),
     };
-    let by_source = |actor: ActorId| actor.platform() == source;
-    let merged = if by_source(theirs.by) {
-        Merged::Proposal
-    } else if ours.vv.iter().any(|dot| by_source(dot.actor)) {
-        Merged::Head
-    } else {
-        policy::last_writer(&state.rules, ours, theirs)
+    Ok(Decision { merged, rule: format!("bootstrap: {rule}").into() })
+}
+
+/// The policy's decision, on rows of one schema.
+fn settle(state: &PartState, ancestor: Option<&Side>, ours: &Side, theirs: &Side) -> Result<Decision> {
+    let schema = common(state, ours, theirs)?;
+    let ancestor = ancestor.map(|side| lifted(state, side, schema)).transpose()?;
+    let (head, proposal) = (lifted(state, ours, schema)?, lifted(state, theirs, schema)?);
+    let case = Case { rules: &state.rules, schema, ancestor: ancestor.as_deref(), head: &head, proposal: &proposal };
+    Ok(policy::of(&state.rules).merge(&case))
+}
+
+/// The schema a merge of two sides is under: the later one (read-10). A deletion has no fields.
+fn common<'a>(state: &'a PartState, ours: &Side, theirs: &Side) -> Result<&'a Arc<Schema>> {
+    let age = |side: &Side| {
+        let at = state.schemas.iter().position(|s| s.id == side.schema);
+        (side.value.is_some(), at)
     };
-    (merged, "bootstrap: source-wins".into())
+    known(state, if age(ours) > age(theirs) { ours } else { theirs }.schema)
+}
+
+/// A side with its row in another version of the schema: what it does not have it says nothing of.
+fn lifted<'a>(state: &PartState, side: &'a Side, to: &Arc<Schema>) -> Result<Cow<'a, Side>> {
+    let Some(row) = side.value.as_deref().filter(|_| side.schema != to.id) else { return Ok(Cow::Borrowed(side)) };
+    let row = Lens::new(known(state, side.schema)?, to).lift(row, &Value::Unchanged);
+    Ok(Cow::Owned(Side { value: Some(Arc::new(row)), schema: to.id, ..side.clone() }))
 }
 
 /// What is new in a version, before it takes its place in the journal.

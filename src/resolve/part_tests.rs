@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::event::{Field, PlatformNo, Position, Schema, SchemaId, Stamp, Type, Value};
-use policy::LastWriter;
 
 fn actor(platform: u16) -> ActorId {
     ActorId::new(PlatformNo(platform), 1)
@@ -57,7 +56,7 @@ impl World {
     fn try_settle(&mut self, proposal: &Proposal) -> Result<Arc<Canonical>> {
         let ancestor =
             wants(&self.state, proposal).and_then(|(_, seq)| self.old.iter().find(|v| v.seq == seq).cloned());
-        let version = step(&self.state, 0, proposal, &LastWriter, &ancestor)?;
+        let version = step(&self.state, 0, proposal, &ancestor)?;
         let version = Arc::new(self.state.seal(version, self.state.seq() + 1));
         self.state.fold(&version, None);
         self.old.push(version.clone());

@@ -1,9 +1,24 @@
 //! Who wins when two writes have not seen each other. A policy is pure and total: equal inputs give
 //! equal outcomes on every node (resolve-8).
 
-use crate::event::{PlatformNo, Row, Rules, Side};
+use crate::event::{ActorId, Loser, PlatformNo, Resolution, Row, Rules, Schema, Side};
 use std::cmp::Reverse;
 use std::sync::Arc;
+
+/// Two writes that have not seen each other. All rows are in one schema; a field that a side's own schema does not
+/// have is `Unchanged` there.
+pub struct Case<'a> {
+    /// The rules in force.
+    pub rules: &'a Rules,
+    /// What the rows' fields are.
+    pub schema: &'a Schema,
+    /// What both started from; `None` if it could not be found.
+    pub ancestor: Option<&'a Side>,
+    /// The version that stands.
+    pub head: &'a Side,
+    /// The version that came.
+    pub proposal: &'a Side,
+}
 
 /// What becomes of a conflict.
 #[derive(Clone, PartialEq, Debug)]
@@ -12,17 +27,30 @@ pub enum Merged {
     Head,
     /// The proposal becomes the version; what stood is the logged loser.
     Proposal,
-    /// Both are contained in a new value.
-    Both(Option<Arc<Row>>),
+    /// A new value made of both.
+    Both {
+        /// The value; `None` deletes the record.
+        value: Option<Arc<Row>>,
+        /// Whose write it counts as (value-4).
+        by: ActorId,
+        /// The side of which something is not contained.
+        loser: Loser,
+    },
+}
+
+/// An outcome, and the words it is logged under.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Decision {
+    /// The outcome.
+    pub merged: Merged,
+    /// The rule that led to it.
+    pub rule: Arc<str>,
 }
 
 /// Settles concurrent writes; asked only when neither had seen the other.
 pub trait Policy: Send + Sync {
-    /// The name under which decisions are logged.
-    fn name(&self) -> &'static str;
-
     /// Decides.
-    fn merge(&self, rules: &Rules, ancestor: Option<&Side>, head: &Side, proposal: &Side) -> Merged;
+    fn merge(&self, case: &Case<'_>) -> Decision;
 
     /// Whether equal content from two sides is one and the same write. Not so for counters: two
     /// times "plus one" is not one (correctness.md §4.3).
@@ -31,17 +59,21 @@ pub trait Policy: Send + Sync {
     }
 }
 
+/// The policy of the rules in force.
+#[must_use]
+pub fn of(rules: &Rules) -> &dyn Policy {
+    match &rules.resolution {
+        Resolution::LastWriteWins => &LastWriter,
+        Resolution::Merge(merge) => merge,
+    }
+}
+
 /// The most recent write wins (value-4). A delete is a write.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LastWriter;
+struct LastWriter;
 
 impl Policy for LastWriter {
-    fn name(&self) -> &'static str {
-        "last-write-wins"
-    }
-
-    fn merge(&self, rules: &Rules, _ancestor: Option<&Side>, head: &Side, proposal: &Side) -> Merged {
-        last_writer(rules, head, proposal)
+    fn merge(&self, case: &Case<'_>) -> Decision {
+        Decision { merged: last_writer(case.rules, case.head, case.proposal), rule: "last-write-wins".into() }
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a successor finds is what the owner had, and the same inputs give the same versions.
 
-use super::policy::LastWriter;
 use super::*;
 use crate::event::{
     Claim, Control, ControlInput, PlatformNo, Position, Record, Role, Rules, Schema, SchemaId, Stamp, StateRecord,
@@ -24,7 +23,7 @@ fn change(platform: u16, ctr: u64, key: &'static str, seen: &[(u16, u64)], ms: u
         op: Op::Put,
         fp,
         fp_local: fp,
-        schema: Default::default(),
+        schema: SchemaId(4),
         value: Some(Arc::new(Row(vec![]))),
         before: None,
         txn: None,
@@ -44,11 +43,11 @@ fn inputs() -> Vec<Record> {
     vec![
         claim(1),
         control(1, Control::Rules(rules)),
+        control(2, Control::Schema(Arc::new(schema))),
         change(1, 1, "a", &[], 10),
         claim(2),
         change(2, 1, "a", &[], 20),
         change(2, 3, "a", &[], 21),
-        control(2, Control::Schema(Arc::new(schema))),
         control(1, Control::Rules(Rules::default())),
         change(1, 2, "b", &[], 30),
         change(1, 3, "a", &[(1, 1)], 12),
@@ -65,7 +64,7 @@ fn run(state: &mut PartState, inputs: &[Record]) -> Vec<Arc<Canonical>> {
             continue;
         }
         let Record::Proposal(proposal) = input else { continue };
-        let version = step(state, offset, proposal, &LastWriter, &None).unwrap();
+        let version = step(state, offset, proposal, &None).unwrap();
         let version = Arc::new(state.seal(version, 100 + offset));
         state.fold(&version, None);
         made.push(version);

@@ -11,7 +11,7 @@ use crate::event::{
     Canonical, Control, ControlInput, Fp, Key, Offset, Record, Role, Rules, Schema, Seq, Stamp, Validity,
 };
 use crate::guard;
-use crate::resolve::{self, Ancestor, PartState, Policy, group};
+use crate::resolve::{self, Ancestor, PartState, group};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::runtime::progress::Progress;
@@ -43,8 +43,6 @@ pub struct Resolver {
     pub clock: Arc<dyn Clock>,
     /// The partitions it works on.
     pub parts: Parts,
-    /// Who wins.
-    pub policy: Arc<dyn Policy>,
     /// When S is written.
     pub projection: Projection,
     /// Where what is known of keys is kept.
@@ -230,7 +228,7 @@ impl Journal<'_> {
             Some((key, seq)) => self.fetch(&key, seq, outputs).await?,
             None => None,
         };
-        let version = resolve::step(&self.state, offset, proposal, &*self.resolver.policy, &ancestor)?;
+        let version = resolve::step(&self.state, offset, proposal, &ancestor)?;
         let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
         let version = Arc::new(self.state.seal(group::placed(version, idx, group::size(input)), id));
         self.state.fold(&version, None);

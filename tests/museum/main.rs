@@ -278,8 +278,13 @@ fn records(schema: &Arc<Schema>) -> Vec<Record> {
     let stamp = Stamp { epoch: 3, owner: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef };
     let key = Key::of_row(&row(), schema).unwrap();
     let link = Link { offset: 13, seq: 9, id: 0xfedc_ba98_7654_3210 };
-    let rules =
-        Rules { version: 1, priority: vec![PlatformNo(2), PlatformNo(1)], bootstrap: Bootstrap::Source(PlatformNo(1)) };
+    let fields = [("tags".into(), FieldRule::Set), ("doc.lines".into(), FieldRule::ByKey("no".into()))].into();
+    let rules = Rules {
+        version: 1,
+        priority: vec![PlatformNo(2), PlatformNo(1)],
+        bootstrap: Bootstrap::Source(PlatformNo(1)),
+        resolution: Resolution::Merge(Merge { deletes: Deletes::DeleteWins, fields }),
+    };
     let head = canonical(schema, &key);
     let known = Known {
         vv: [dot(1, 1)].into_iter().collect(),

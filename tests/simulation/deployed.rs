@@ -6,7 +6,7 @@ use super::holding;
 use super::product::{Access, Env, Product, RoleId, Start};
 #[cfg(feature = "mutants")]
 use super::runner::{Expect, Mutant, Mutation};
-use super::workload::{Policy, schema, set_merge};
+use super::workload::schema;
 use bytes::Bytes;
 use driftless::agent::{Agent, Part, Timing};
 use driftless::apply::exclusive::ExclusiveSink;
@@ -14,9 +14,8 @@ use driftless::apply::{ReaderTopics, Sink};
 use driftless::capture::truncate::Limit;
 use driftless::capture::{Capture, Lane};
 use driftless::connectors::contract::BatchLimit;
-use driftless::event::{Canonical, Key, Row, Rules, Side};
+use driftless::event::{Canonical, Key};
 use driftless::flow;
-use driftless::resolve::policy::{LastWriter, Merged, Policy as Rule};
 use driftless::runtime::error::{Remedy, Result};
 use driftless::settle::{Projection, Resolver, announce};
 use driftless::state::{Codec, Memory};
@@ -57,7 +56,7 @@ async fn attempt(env: &Env, role: RoleId, start: Start) -> Result<()> {
                 announce(&*capture.log, &lane.changes, &[schema().clone()]).await?;
             }
             if env.fused {
-                return holding::run(env, capture, policy(env), LIMIT).await;
+                return holding::run(env, capture, LIMIT).await;
             }
             flow::capture(&capture, LIMIT, &env.stop).await
         }
@@ -179,19 +178,11 @@ fn agent(env: &Env, platform: usize, partition: u32, start: Start) -> Agent {
     }
 }
 
-fn policy(env: &Env) -> Arc<dyn Rule> {
-    match env.policy {
-        Policy::Set => Arc::new(SetMerge),
-        Policy::Register => Arc::new(LastWriter),
-    }
-}
-
 fn resolver(env: &Env, partition: u32) -> Resolver {
     Resolver {
         log: log(env),
         clock: env.clock.clone(),
         parts: env.topics.parts(partition),
-        policy: policy(env),
         projection: Projection { versions_max: 4, every_ms: 500 },
         memory: memory(env),
         heads: Arc::new(Slab::default()),
@@ -221,29 +212,6 @@ impl Codec<Arc<Canonical>> for Slab {
     fn decode(&self, bytes: Bytes) -> Result<Arc<Canonical>> {
         let index = usize::from_be_bytes(bytes[..].try_into().expect("what was encoded"));
         Ok(self.0.lock()[index].clone())
-    }
-}
-
-/// A policy that keeps what both kept and what either added: loses nothing, so that every loss that
-/// is seen was made by the protocol.
-struct SetMerge;
-
-impl Rule for SetMerge {
-    fn name(&self) -> &'static str {
-        "set"
-    }
-
-    fn merge(&self, _rules: &Rules, ancestor: Option<&Side>, head: &Side, proposal: &Side) -> Merged {
-        let rows = [ancestor.and_then(|a| a.value.as_deref()), head.value.as_deref(), proposal.value.as_deref()];
-        let key = rows.iter().flatten().find_map(|row| key_of(row)).unwrap_or_default();
-        Merged::Both(set_merge(&key, rows[0], rows[1], rows[2]))
-    }
-}
-
-fn key_of(row: &Row) -> Option<Key> {
-    match row.get(0) {
-        Some(driftless::event::Value::Text(name)) => Some(Key(name.as_bytes().clone())),
-        _ => None,
     }
 }
 

@@ -150,6 +150,11 @@ impl LogStore {
         tags(self.0.state.lock().image(key).as_deref())
     }
 
+    /// Whether there is a row; it may hold no tags after a merge.
+    pub(crate) fn holds(&self, key: &Key) -> bool {
+        self.0.state.lock().rows.contains_key(key)
+    }
+
     /// Whether the application could write now. An absent row cannot be locked (sink-2).
     pub(crate) fn can_write(&self, key: &Key) -> bool {
         let state = self.0.state.lock();

@@ -20,7 +20,7 @@ fn run_refuses_platforms_that_are_not_defined_and_says_which() {
 fn run_refuses_what_does_not_exist_yet_and_says_on_which_line() {
     let text = format!(
         "{TWO}datasets:\n  - name: d\n    source: a\n    destinations: [b]\n    sync-mode: scheduled\n    \
-         conflict-resolution: merge\n    schedule: '@daily'\n    direction: one-way\n    collections:\n      \
+         conflict-resolution: custom\n    schedule: '@daily'\n    direction: one-way\n    collections:\n      \
          - {{name: c, columns: [x], masks: {{y: hash}}, row-filter: z = 1}}\n"
     );
     let refused = readiness::check(&load(&text).unwrap()).unwrap_err();
@@ -29,7 +29,7 @@ fn run_refuses_what_does_not_exist_yet_and_says_on_which_line() {
         lines,
         [
             "8 the mode `scheduled` does not exist in this version yet; use `real-time`",
-            "9 the policy `merge` does not exist in this version yet; use `last-write-wins`",
+            "9 the policy `custom` does not exist in this version yet; use `last-write-wins` or `merge`",
         ]
     );
     for (word, key) in [("manual", "sync-mode"), ("custom", "conflict-resolution")] {

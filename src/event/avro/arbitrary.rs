@@ -324,6 +324,18 @@ impl Gen {
                 1 => Bootstrap::Source(PlatformNo(self.number() as u16)),
                 _ => Bootstrap::Latest,
             },
+            resolution: match self.flag() {
+                true => Resolution::Merge(self.merge()),
+                false => Resolution::LastWriteWins,
+            },
+        }
+    }
+
+    fn merge(&mut self) -> Merge {
+        let rules = [FieldRule::Counter, FieldRule::Lines, FieldRule::ByKey("n".into())];
+        Merge {
+            deletes: [Deletes::EditWins, Deletes::DeleteWins, Deletes::Latest][self.below(3) as usize],
+            fields: self.list(3, |g| (g.string().into(), rules[g.below(3) as usize].clone())).into_iter().collect(),
         }
     }
 

@@ -1,7 +1,10 @@
 //! How what is asked of the resolver stands in a record: rules, schemas and truncates, and how far copies are.
 
-use super::wire::{Broken, Input, Out, Wire, put_len, record};
-use crate::event::{Bootstrap, Control, Copying, Gone, PlatformNo, Rules, Schema, SchemaId, Truncate};
+use super::wire::{Broken, Input, Out, Wire, put_items, put_len, record, symbols};
+use crate::event::{
+    Bootstrap, Control, Copying, Deletes, FieldRule, Gone, Merge, PlatformNo, Resolution, Rules, Schema, SchemaId,
+    Truncate,
+};
 use std::sync::Arc;
 
 record!(Gone { key, ctx, base_seq, base_tomb, fp });
@@ -26,6 +29,62 @@ impl Wire for Bootstrap {
             (2, PlatformNo(0)) => Ok(Bootstrap::Latest),
             _ => Err(input.broken("a platform without its kind")),
         }
+    }
+}
+
+symbols!(Deletes { EditWins, DeleteWins, Latest });
+record!(Merge { deletes, fields: rules_by_path });
+
+/// `None` stands for last write wins.
+impl Wire for Resolution {
+    fn put(&self, out: &mut Out<'_>) {
+        match self {
+            Resolution::LastWriteWins => put_len(&mut out.bytes, 0),
+            Resolution::Merge(merge) => {
+                put_len(&mut out.bytes, 1);
+                merge.put(out);
+            }
+        }
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self, Broken> {
+        match input.index(2, "how concurrent writes are settled")? {
+            0 => Ok(Resolution::LastWriteWins),
+            _ => Merge::take(input).map(Resolution::Merge),
+        }
+    }
+}
+
+/// The rules of fields, by path.
+mod rules_by_path {
+    use super::{Broken, FieldRule, Input, Out, Wire, put_items};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    type Rules = BTreeMap<Arc<str>, FieldRule>;
+
+    struct Named(Arc<str>, FieldRule);
+
+    impl Wire for Named {
+        fn put(&self, out: &mut Out<'_>) {
+            self.0.put(out);
+            Arc::<str>::from(self.1.to_string()).put(out);
+        }
+
+        fn take(input: &mut Input<'_>) -> Result<Self, Broken> {
+            let path = Wire::take(input)?;
+            let rule = input.str("the rule of a field")?.parse();
+            rule.map(|rule| Named(path, rule)).map_err(|_| input.broken("the rule of a field"))
+        }
+    }
+
+    pub(super) fn put(rules: &Rules, out: &mut Out<'_>) {
+        let named: Vec<Named> = rules.iter().map(|(path, rule)| Named(path.clone(), rule.clone())).collect();
+        put_items(named.iter(), out);
+    }
+
+    pub(super) fn take(input: &mut Input<'_>) -> Result<Rules, Broken> {
+        Ok(Vec::<Named>::take(input)?.into_iter().map(|Named(path, rule)| (path, rule)).collect())
     }
 }
 

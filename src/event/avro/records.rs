@@ -63,7 +63,7 @@ record!(Canonical {
     conflict,
     copy,
 } head effect);
-record!(Rules { version, priority, bootstrap });
+record!(Rules { version, priority, bootstrap, resolution });
 record!(ControlInput { command, control });
 record!(Known { vv, base_seq, base_tomb, fp, schema, ts, pos });
 record!(KnownRecord { stamp, key, known });

@@ -200,7 +200,12 @@ impl Simulation<'_> {
         }
         let mut contents: Vec<Tags> = (0..self.config.keys).map(|index| store.tags(&key(index))).collect();
         let before = self.noted_edit(platform, &mut contents);
-        for (index, content) in contents.iter_mut().enumerate().filter(|(_, content)| **content != 0) {
+        let edited = before.as_ref().map(|(key, row)| (key.clone(), row.is_some()));
+        let is_there = |index: usize| match &edited {
+            Some((key, is_there)) if *key == self::key(index) => *is_there,
+            _ => store.holds(&key(index)),
+        };
+        for (index, content) in contents.iter_mut().enumerate().filter(|(index, _)| is_there(*index)) {
             let (seen, left) = (std::mem::take(content), 0);
             self.shared.count(Count::Writes);
             self.shared.journal.lock().note(Written { platform, key: index, seen, left });
