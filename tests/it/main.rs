@@ -14,6 +14,7 @@ mod killed;
 mod letters;
 mod lost;
 mod memory;
+mod merged;
 mod node;
 mod process;
 mod projection;
