@@ -70,9 +70,12 @@ pub(super) fn told(found: &ConflictInfo) -> String {
         let value = if side["deleted"] == true { "deleted".into() } else { side["value"].to_string() };
         format!("  {name:9} {} at {} ms: {value}\n", word("platform"), side["written_ms"])
     };
-    let loser = found.loser.as_deref().unwrap_or("nobody");
+    let who = match &found.loser {
+        Some(loser) => format!("{} wins, {loser} loses", found.winner),
+        None => "both are kept".into(),
+    };
     format!(
-        "{} of {}: {}\n{}{}{}  decided   by {} (rules version {}): {} wins, {loser} loses\n  result    {}\n",
+        "{} of {}: {}\n{}{}{}  decided   by {} (rules version {}): {who}\n  result    {}\n",
         found.id,
         found.dataset,
         found.key,
@@ -81,7 +84,6 @@ pub(super) fn told(found: &ConflictInfo) -> String {
         side("came", &found.proposal),
         found.rule,
         found.rules,
-        found.winner,
         found.result,
     )
 }

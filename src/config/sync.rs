@@ -41,6 +41,14 @@ pub(super) const RESOLUTIONS: [(&str, ConflictResolution); 3] = [
     ("custom", ConflictResolution::Custom),
 ];
 
+impl ConflictResolution {
+    /// The word it has in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        RESOLUTIONS.iter().find(|(_, r)| *r == self).map_or("", |(name, _)| name)
+    }
+}
+
 /// Who may write (who-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -68,7 +68,10 @@ impl Loops {
 
     fn post(&self, dataset: &Arc<str>, platform: &Arc<str>, work: Work, input: Option<Partition>) -> Arc<Post> {
         let progress = match work {
-            Work::Resolve => Progress::of_dataset(DatasetMeter::new(dataset, "last-write-wins")),
+            Work::Resolve => {
+                let policy = self.config.dataset(dataset).map_or("", |d| d.conflict_resolution.name());
+                Progress::of_dataset(DatasetMeter::new(dataset, policy))
+            }
             Work::Capture | Work::Fused | Work::Apply | Work::Agent => {
                 Progress::of_platform(PlatformMeter::new(dataset, platform))
             }
