@@ -22,7 +22,8 @@ pub struct Rules {
 }
 
 /// How a copy that meets other content is settled (who-4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Bootstrap {
     /// Like every other conflict, by the resolution.
     #[default]

@@ -1,6 +1,7 @@
 //! Versions: who wrote what, and what the writer had seen. The whole algebra of actors, dots,
 //! version vectors and the hybrid clock stands here. Nothing in this file reads a clock.
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::fmt;
 
@@ -12,7 +13,7 @@ pub type Ctr = u64;
 pub type Epoch = u64;
 
 /// The number of a platform in a dataset, from 1, never reused (who-7). 0 is the resolver.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct PlatformNo(pub u16);
 
 /// A platform in one of its incarnations (who-7). `ActorId::RESOLVER` mints merges only.

@@ -36,12 +36,8 @@ enum What {
     },
     Rules {
         dataset: String,
-        version: u64,
-        priority: Vec<u16>,
-        bootstrap: Meeting,
-        /// By collection.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        resolutions: BTreeMap<String, Resolution>,
+        #[serde(flatten)]
+        ruling: Ruling,
     },
     Schema {
         dataset: String,
@@ -72,17 +68,8 @@ enum What {
 /// A version of a collection's schema, as it is written here (read-10): its id, whose table took it, where.
 pub type Version = (SchemaId, ActorId, Position);
 
-/// `Bootstrap` as it is written here.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Meeting {
-    Policy,
-    Source(u16),
-    Latest,
-}
-
 /// The rules of a dataset.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Ruling {
     /// Grows with every change.
     pub version: u64,
@@ -91,6 +78,7 @@ pub struct Ruling {
     /// What happens when copies meet for the first time.
     pub bootstrap: Bootstrap,
     /// How concurrent writes are settled, by collection.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resolutions: BTreeMap<String, Resolution>,
 }
 
@@ -158,15 +146,7 @@ impl Told {
                     seat.gone = true;
                 }
             }
-            What::Rules { dataset, version, priority, bootstrap, resolutions } => {
-                let priority = priority.into_iter().map(PlatformNo).collect();
-                let bootstrap = match bootstrap {
-                    Meeting::Policy => Bootstrap::Policy,
-                    Meeting::Source(number) => Bootstrap::Source(PlatformNo(number)),
-                    Meeting::Latest => Bootstrap::Latest,
-                };
-                self.rules.insert(dataset, Ruling { version, priority, bootstrap, resolutions });
-            }
+            What::Rules { dataset, ruling } => _ = self.rules.insert(dataset, ruling),
             What::Paused { dataset, collection } => _ = self.switches.paused.insert((dataset, collection)),
             What::Resumed { dataset, collection } => {
                 self.switches.agreed.insert(dataset.clone());
@@ -275,14 +255,8 @@ impl Roster {
             if let Some(told) = told.filter(|told| **told == Ruling { version, ..wanted.clone() }) {
                 return Ok(told.clone());
             }
-            let bootstrap = match wanted.bootstrap {
-                Bootstrap::Policy => Meeting::Policy,
-                Bootstrap::Source(number) => Meeting::Source(number.0),
-                Bootstrap::Latest => Meeting::Latest,
-            };
-            let priority = wanted.priority.iter().map(|number| number.0).collect();
-            let (dataset, version, resolutions) = (dataset.into(), version + 1, wanted.resolutions.clone());
-            self.write(What::Rules { dataset, version, priority, bootstrap, resolutions }).await?;
+            let ruling = Ruling { version: version + 1, ..wanted.clone() };
+            self.write(What::Rules { dataset: dataset.into(), ruling }).await?;
         }
     }
 

@@ -1,3 +1,5 @@
+//! What a merge keeps of both sides, what it says it lost, and that the order of the two decides nothing.
+
 use super::*;
 use crate::event::{Field, Fp, Hlc, PlatformNo, Rules, Schema, SchemaId, Side, Type, Vv};
 use proptest::prelude::*;
