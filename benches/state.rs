@@ -155,6 +155,7 @@ fn head(schema: &Schema, id: u64, round: u64) -> Arc<Canonical> {
         ack: Ack::new(),
         rctr: 0,
         conflict: None,
+        asked: None,
         copy: false,
     })
 }

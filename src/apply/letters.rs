@@ -104,6 +104,7 @@ fn nothing(letter: &DeadLetter) -> Canonical {
         ack: Ack::new(),
         rctr: 0,
         conflict: None,
+        asked: None,
         copy: false,
     }
 }

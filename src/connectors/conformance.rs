@@ -207,6 +207,7 @@ impl<S: Subject> Bench<S> {
             ack: Ack::new(),
             rctr: 0,
             conflict: None,
+            asked: None,
             copy: false,
         }
     }

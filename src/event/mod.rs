@@ -34,8 +34,9 @@ pub use key::Key;
 pub use ledger::{Intent, Landed, LedgerEntry, Token};
 pub use position::{Copying, Link, Position, Txn};
 pub use record::{
-    Ack, AgentMark, Canonical, Cause, Claim, Conflict, Control, ControlInput, Join, Known, KnownRecord, LedgerRecord,
-    Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Role, Side, Stamp, StateRecord, Validity,
+    Ack, AgentMark, Asked, Canonical, Cause, Claim, Conflict, Control, ControlInput, Join, Known, KnownRecord,
+    LedgerRecord, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Review, Role, Side, Stamp,
+    StateRecord, Validity,
 };
 pub use row::Row;
 pub use rules::{Bootstrap, Deletes, FieldRule, Merge, Resolution, Rules};
@@ -71,6 +72,7 @@ impl Canonical {
             ack: Ack::new(),
             rctr: 0,
             conflict: None,
+            asked: None,
             copy: false,
         }
     }

@@ -223,8 +223,43 @@ pub struct Canonical {
     pub rctr: Ctr,
     /// The conflict this version settles.
     pub conflict: Option<Box<Conflict>>,
+    /// Who asked for this version through driftless; `None` for what happened on a platform.
+    pub asked: Option<Box<Asked>>,
     /// A verbatim copy for upsert consumers (claim-7).
     pub copy: bool,
+}
+
+/// Who asked for a version, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// The command; a second one with the same id is void (verb-6).
+    pub command: u128,
+    /// Who.
+    pub by: Arc<str>,
+    /// In their words.
+    pub why: Arc<str>,
+    /// The version whose conflict it decides.
+    pub conflict: Option<Seq>,
+}
+
+/// What a person decided of a record, in `.changes`: an edit made on no platform, of one who had seen the version
+/// `base_seq`. It gets a dot of the resolver (verb-6).
+#[derive(Clone, PartialEq, Debug)]
+pub struct Review {
+    /// The record.
+    pub key: Key,
+    /// What the version contained that the person saw.
+    pub ctx: Vv,
+    /// That version.
+    pub base_seq: Seq,
+    /// When it was decided, above the time of that version.
+    pub ts: Hlc,
+    /// Schema of the value.
+    pub schema: SchemaId,
+    /// The record as it shall be; `None` for a deletion.
+    pub value: Option<Arc<Row>>,
+    /// Who decided.
+    pub asked: Asked,
 }
 
 /// What is asked of the resolver through `.changes` (resolve-3).
@@ -378,6 +413,8 @@ pub enum Record {
     Control(Box<ControlInput>),
     /// C: what a source's truncate took away.
     Truncate(Box<Truncate>),
+    /// C: what a person decided.
+    Review(Box<Review>),
     /// D: what the dataset is.
     Canonical(Arc<Canonical>),
     /// S: the head of a key.

@@ -2,17 +2,30 @@
 //! D as one contiguous group, numbered `idx`, the end marked by `last` (resolve-10), so that a successor
 //! knows how far the group has come and goes on behind that. Pure.
 
+use super::review;
 use super::state::PartState;
 use crate::event::{ActorId, Canonical, Fp, Gone, Join, Op, Proposal, Record, Truncate};
 use crate::guard;
+use std::borrow::Cow;
 
 /// How many versions an input becomes.
 #[must_use]
 pub fn size(input: &Record) -> u32 {
     match input {
-        Record::Proposal(_) => 1,
+        Record::Proposal(_) | Record::Review(_) => 1,
         Record::Truncate(truncate) => u32::try_from(truncate.gone.len()).unwrap_or(u32::MAX),
         _ => 0,
+    }
+}
+
+/// Number `idx` of the changes an input asks for. An input that asks for none has none.
+#[must_use]
+pub fn change<'a>(state: &PartState, input: &'a Record, idx: u32) -> Option<Cow<'a, Proposal>> {
+    match input {
+        Record::Proposal(proposal) => Some(Cow::Borrowed(proposal)),
+        Record::Truncate(truncate) => deletion(state, truncate, idx).map(Cow::Owned),
+        Record::Review(asked) => Some(Cow::Owned(review::proposal(state, asked))),
+        _ => None,
     }
 }
 
@@ -60,10 +73,14 @@ fn was_given(head: &Canonical, source: ActorId, gone: &Gone) -> bool {
     !head.vv.le(&gone.ctx) && head.ack.iter().find(newest).is_some_and(|own| own.fp_local != gone.fp)
 }
 
-/// Puts a version into its place in the group.
+/// Puts a version into its place in the group of its input, and tells who asked for it.
 #[must_use]
-pub fn placed(version: Canonical, idx: u32, size: u32) -> Canonical {
-    Canonical { idx, last: idx + 1 >= size, ..version }
+pub fn placed(version: Canonical, input: &Record, idx: u32) -> Canonical {
+    let asked = match input {
+        Record::Review(review) => Some(Box::new(review.asked.clone())),
+        _ => None,
+    };
+    Canonical { idx, last: idx + 1 >= size(input), asked, ..version }
 }
 
 #[cfg(test)]
@@ -96,7 +113,8 @@ mod tests {
 
     fn settle(state: &mut PartState, offset: u64, proposal: &Proposal, idx: u32, size: u32) -> Arc<Canonical> {
         let version = step(state, offset, proposal, &None).unwrap();
-        let version = Arc::new(state.seal(placed(version, idx, size), offset * 10 + u64::from(idx)));
+        let version =
+            Arc::new(state.seal(Canonical { idx, last: idx + 1 >= size, ..version }, offset * 10 + u64::from(idx)));
         state.fold(&version, None);
         version
     }

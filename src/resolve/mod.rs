@@ -7,14 +7,15 @@ pub mod merge;
 #[cfg(test)]
 mod part_tests;
 pub mod policy;
+mod review;
 pub mod state;
 #[cfg(test)]
 mod tests;
 
 use crate::event::lineage::Lens;
 use crate::event::{
-    Ack, ActorId, Bootstrap, Canonical, Cause, Conflict, Dot, Fp, Hlc, Join, Key, Loser, Offset, Op, Origin, Proposal,
-    Row, Schema, SchemaId, Seq, Side, Value, Vv,
+    Ack, ActorId, Bootstrap, Canonical, Cause, Conflict, Ctr, Dot, Fp, Hlc, Join, Key, Loser, Offset, Op, Origin,
+    Proposal, Row, Schema, SchemaId, Seq, Side, Value, Vv,
 };
 use crate::guard;
 use crate::runtime::error::{Code, Error, Result};
@@ -121,7 +122,7 @@ fn merge(
     let ours = side_of_head(head);
     let theirs = Side { value, fp, ..side_of_proposal(proposal) };
     let Decision { merged, rule } = decide(state, proposal, ancestor.as_ref(), &ours, &theirs)?;
-    let rdot = Dot { actor: ActorId::RESOLVER, ctr: state.rctr + 1 };
+    let rdot = Dot { actor: ActorId::RESOLVER, ctr: used_of(state, proposal) + 1 };
     let vv = head.vv.join(&proposal.ctx).with(proposal.dot).with(rdot);
     // value-4: a merge takes `by` and `ts` of the winner, and the schema its value is of (read-10).
     let (after, fp, schema, by, ts, loser) = match merged {
@@ -246,18 +247,25 @@ impl Draft {
             by: self.by,
             cause: self.cause,
             ack: acknowledge(head, proposal, state.seq() + 1),
-            rctr: state.rctr,
+            rctr: used_of(state, proposal),
             conflict: None,
+            asked: None,
             copy: false,
         }
     }
 }
 
-/// The newest change of each actor contained, this one included.
+/// The resolver's newest dot once this proposal has its own: a person's decision has one of the resolver's (verb-6).
+fn used_of(state: &PartState, proposal: &Proposal) -> Ctr {
+    let own = proposal.dot.actor == ActorId::RESOLVER;
+    if own { proposal.dot.ctr } else { state.rctr }
+}
+
+/// The newest change of each actor contained, this one included. The resolver has no store that could hold it.
 fn acknowledge(head: Option<&Canonical>, proposal: &Proposal, seq: Seq) -> Ack {
     let join = Join { actor: proposal.dot.actor, ctr: proposal.dot.ctr, seq, fp_local: proposal.fp_local };
     let others = head.into_iter().flat_map(|h| h.ack.iter().copied()).filter(|j| j.actor != join.actor);
-    others.chain([join]).collect()
+    others.chain([join].into_iter().filter(|join| join.actor != ActorId::RESOLVER)).collect()
 }
 
 /// The value the writer changed: the before-image, its own last write if it had not seen that merged,

@@ -49,6 +49,7 @@ impl Heads {
             let (one, gone) = match &**record {
                 Record::Proposal(proposal) => (Some(&proposal.key), None),
                 Record::Canonical(canonical) => (Some(&canonical.key), None),
+                Record::Review(review) => (Some(&review.key), None),
                 Record::Truncate(truncate) => (None, Some(&truncate.gone)),
                 _ => (None, None),
             };

@@ -149,7 +149,8 @@ impl Resolver {
 
     /// The conflict topic is a projection too: at least once, keyed so that duplicates collapse.
     async fn log_conflict(&self, session: &Arc<dyn Session<Typed>>, canonical: &Arc<Canonical>) -> Result<()> {
-        if canonical.conflict.is_none() {
+        let decides = canonical.asked.as_ref().is_some_and(|asked| asked.conflict.is_some());
+        if canonical.conflict.is_none() && !decides {
             return Ok(());
         }
         let record = Arc::new(Record::Conflict(canonical.clone()));
@@ -215,22 +216,14 @@ impl Journal<'_> {
         idx: u32,
         outputs: &mut Vec<Arc<Canonical>>,
     ) -> Result<()> {
-        let deletion = match input {
-            Record::Truncate(truncate) => group::deletion(&self.state, truncate, idx),
-            _ => None,
-        };
-        let proposal = match (input, &deletion) {
-            (Record::Proposal(proposal), _) => proposal,
-            (_, Some(deletion)) => deletion,
-            _ => return Ok(()),
-        };
-        let ancestor = match resolve::wants(&self.state, proposal) {
+        let Some(change) = group::change(&self.state, input, idx) else { return Ok(()) };
+        let ancestor = match resolve::wants(&self.state, &change) {
             Some((key, seq)) => self.fetch(&key, seq, outputs).await?,
             None => None,
         };
-        let version = resolve::step(&self.state, offset, proposal, &ancestor)?;
+        let version = resolve::step(&self.state, offset, &change, &ancestor)?;
         let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
-        let version = Arc::new(self.state.seal(group::placed(version, idx, group::size(input)), id));
+        let version = Arc::new(self.state.seal(group::placed(version, input, idx), id));
         self.state.fold(&version, None);
         outputs.push(version);
         Ok(())

@@ -2,7 +2,7 @@
 //! them (`super::blob`). Run on each log, like `super::suite`.
 
 use super::codec::Coded;
-use super::message_key::message_key;
+use super::message::message;
 use super::name::Topics;
 use super::registry::LogSchemas;
 use super::suite::{Subject, spec};
@@ -61,10 +61,11 @@ impl Letters {
             ack: Ack::default(),
             rctr: 0,
             conflict: None,
+            asked: None,
             copy: false,
         };
         let record = Record::Canonical(Arc::new(version));
-        Message { key: message_key(&record), payload: Some(Arc::new(record)) }
+        message(Arc::new(record))
     }
 
     async fn append(&self, messages: Vec<Message<Typed>>) -> Result<Vec<u64>> {

@@ -39,6 +39,7 @@ impl Proof {
             Record::Proposal(proposal) => Proof::Change(proposal.dot, proposal.stamp),
             Record::Truncate(truncate) => Proof::Change(truncate.dot, truncate.stamp),
             Record::Control(input) => Proof::Command(input.command),
+            Record::Review(review) => Proof::Command(review.asked.command),
             Record::Canonical(c) => Proof::Version { seq: c.seq, id: c.id, prev: c.prev, copy: c.copy },
             Record::State(state) => Proof::OfResolver(state.stamp),
             Record::ResolverMark(mark) => Proof::OfResolver(mark.stamp),

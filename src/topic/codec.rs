@@ -198,6 +198,7 @@ fn data_key(record: &Record) -> Option<&Key> {
     let key = match record {
         Record::Proposal(proposal) => &proposal.key,
         Record::Canonical(canonical) => &canonical.key,
+        Record::Review(review) => &review.key,
         _ => return None,
     };
     (!key.is_empty()).then_some(key)

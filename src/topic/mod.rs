@@ -10,7 +10,6 @@ pub mod blob;
 pub mod claim;
 pub mod letters;
 pub mod message;
-pub mod message_key;
 pub mod name;
 pub mod owner;
 

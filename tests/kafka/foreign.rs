@@ -9,14 +9,14 @@ use driftless::event::{Claim, PlatformNo, Record, Role, Schema, SchemaId, Stamp}
 use driftless::runtime::clock::SystemClock;
 use driftless::runtime::error::{Code, Remedy};
 use driftless::topic::codec::Coded;
-use driftless::topic::message_key::message_key;
+use driftless::topic::message::message;
 use driftless::topic::registry::{LogSchemas, Schemas};
 use driftless::topic::{Cleanup, Log, Message, Partition, Raw, Typed, suite};
 use std::sync::Arc;
 
 fn claim(epoch: u64) -> Message<Typed> {
     let record = Record::Claim(Claim { role: Role::Writer(PlatformNo(1)), stamp: Stamp { epoch, owner: 7 } });
-    Message { key: message_key(&record), payload: Some(Arc::new(record)) }
+    message(Arc::new(record))
 }
 
 /// A message under the schema `id`.

@@ -11,7 +11,7 @@ use driftless::event::{
 };
 use driftless::runtime::clock::SystemClock;
 use driftless::topic::codec::Coded;
-use driftless::topic::message_key::message_key;
+use driftless::topic::message::message;
 use driftless::topic::name::Topics;
 use driftless::topic::registry::{LogSchemas, Schemas};
 use driftless::topic::{Cleanup, Log, Message, Typed, suite};
@@ -290,6 +290,7 @@ impl Journal {
             ack: [Join { actor: ActorId(65537), ctr: 1, seq, fp_local: Fp([7; 16]) }].into_iter().collect(),
             rctr: 3,
             conflict: None,
+            asked: None,
             copy: false,
             key,
         };
@@ -300,7 +301,7 @@ impl Journal {
     fn append(&mut self, no: Option<i64>, canonical: &Arc<Canonical>, after: &Json, conflict: &Json) {
         let partition = self.topics.of(&canonical.key);
         let record = Record::Canonical(canonical.clone());
-        let message = Message { key: message_key(&record), payload: Some(Arc::new(record)) };
+        let message = message(Arc::new(record));
         self.messages.entry(partition).or_default().push(message);
         let printed = self.printed.entry(partition).or_default();
         let value = envelope(canonical, after, conflict);

@@ -221,6 +221,7 @@ fn canonical(schema: &Schema, key: &Key) -> Arc<Canonical> {
         ack: [Join { actor: dot(2, 3).actor, ctr: 3, seq: 8, fp_local: fp(4) }].into_iter().collect(),
         rctr: 1,
         conflict: Some(Box::new(conflict)),
+        asked: Some(Box::new(asked(7))),
         copy: false,
     })
 }
@@ -271,6 +272,10 @@ fn validity(stamp: Stamp) -> Validity {
         commands: [(5, ())].into_iter().collect(),
         tip: (9, 3),
     }
+}
+
+fn asked(command: u128) -> Asked {
+    Asked { command, by: "ann".into(), why: "both were wrong".into(), conflict: Some(9) }
 }
 
 /// One record of every kind, in the order of `Kind::ALL`.
@@ -339,6 +344,15 @@ fn records(schema: &Arc<Schema>) -> Vec<Record> {
             offset: Some(12),
             version: Some(head),
             native: Some("{}".into()),
+        })),
+        Record::Review(Box::new(Review {
+            key,
+            ctx: [dot(1, 1), dot(2, 3)].into_iter().collect(),
+            base_seq: 9,
+            ts: Hlc(80),
+            schema: schema.id,
+            value: Some(Arc::new(row())),
+            asked: asked(stamp.owner),
         })),
     ]
 }

@@ -13,9 +13,11 @@ use super::product::{Access, Env, Platform, Product, RoleId, Start};
 use super::shared::{Count, Shared, Totals, trace};
 use super::workload::{Policy, Tags, key};
 use driftless::event::{ActorId, FieldRule, Key, Merge, PlatformNo, Record, Resolution, Rules};
+use driftless::runtime::error::Result;
 use driftless::runtime::stop::Stop;
 use driftless::settle;
 use driftless::topic::memory::MemoryLog;
+use driftless::topic::message::message;
 use driftless::topic::name::Topics;
 use driftless::topic::{Cleanup, Compression, Log, Partition, TopicSpec};
 use futures_util::FutureExt;
@@ -54,6 +56,8 @@ pub(crate) struct Config {
     pub write_weight: u32,
     /// Applications change the first platform's table (LOG), of 1000 of its other transactions (read-10).
     pub alters: u32,
+    /// Application writes instead of which a person decides a conflict, of 1000 (verb-6).
+    pub reviews: u32,
     /// Clocks are off by up to this many milliseconds.
     pub skew_ms: i64,
     /// Whether a tag an application removed may come back there for a while and be kept in its next
@@ -180,9 +184,19 @@ fn create_topics(log: &MemoryLog<Arc<Record>>, topics: &Topics, platforms: usize
 fn say_rules(log: &MemoryLog<Arc<Record>>, changes: &Partition) {
     let merge = Merge { fields: [("v".into(), FieldRule::Set)].into(), ..Merge::default() };
     let rules = Rules { version: 1, resolution: Resolution::Merge(merge), ..Rules::default() };
-    let mut said = pin!(settle::rule(log, changes, &rules));
-    while said.as_mut().now_or_never().is_none() {
-        log.flights().iter().for_each(|flight| log.land(flight.number));
+    land_all(log, settle::rule(log, changes, &rules));
+}
+
+/// What somebody outside says in a partition: it lands at once.
+fn land(log: &MemoryLog<Arc<Record>>, at: &Partition, record: Record) {
+    land_all(log, async { log.session().await?.append(at, vec![message(Arc::new(record))]).await.map(|_| ()) });
+}
+
+fn land_all(log: &MemoryLog<Arc<Record>>, appending: impl Future<Output = Result<()>>) {
+    let others: Vec<u64> = log.flights().iter().map(|flight| flight.number).collect();
+    let mut appending = pin!(appending);
+    while appending.as_mut().now_or_never().is_none() {
+        log.flights().iter().filter(|f| !others.contains(&f.number)).for_each(|flight| log.land(flight.number));
     }
 }
 

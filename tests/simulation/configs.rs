@@ -24,6 +24,7 @@ const BASE: Config = Config {
     truncates: 0,
     write_weight: 15,
     alters: 0,
+    reviews: 0,
     skew_ms: 0,
     strict: true,
     sequential: false,
@@ -87,6 +88,14 @@ pub(crate) const CONFIGS: &[Config] = &[
     Config { name: "2 log, truncates, register", platforms: &[LOG, LOG], policy: Policy::Register, ..GROUPS },
     GROUPS,
     STORM,
+    Config { name: "3 log, reviews", reviews: 400, ..BASE },
+    Config {
+        name: "2 log, files, reviews, register",
+        platforms: &[LOG, LOG, FILES],
+        policy: Policy::Register,
+        reviews: 400,
+        ..BASE
+    },
     Config { name: "3 log, changing tables", alters: 300, ..BASE },
     Config {
         name: "2 log, changing tables, register",

@@ -1,12 +1,13 @@
 //! The judge: it stands outside the protocol, reads C and D as they grow and the stores at rest,
 //! and compares them with the application's journal. Invariants as in correctness.md §8.4.
 
-use super::executor::now;
+use super::executor::{Rng, now};
 use super::product::RoleId;
 use super::shared::{Count, Shared, trace};
 use super::workload::{Journal, Policy, Tags, Written, fp, key, key_index, tags};
 use driftless::event::{
-    Canonical, Cause, Conflict, Fp, Gone, Key, Loser, Op, Origin, Position, Proposal, Record, Seq, Truncate, Validity,
+    ActorId, Canonical, Cause, Conflict, Dot, Fp, Gone, Key, Loser, Op, Origin, Position, Proposal, Record, Review,
+    Seq, Stamp, Truncate, Validity,
 };
 use driftless::topic::claim::admit;
 use driftless::topic::memory::MemoryLog;
@@ -155,7 +156,10 @@ impl Oracle {
         } else if let Origin::Input(offset) = version.origin
             && let Some(filed) = self.filed.get_mut(&(partition, offset, version.idx))
         {
-            let settles = filed.proposal.dot == version.dot;
+            let dot = filed.proposal.dot;
+            // What a person decided has a dot of the resolver's, which nobody knows before.
+            let settles =
+                if dot.actor == ActorId::RESOLVER { dot.actor == version.dot.actor } else { dot == version.dot };
             if settles && std::mem::replace(&mut filed.settled, true) {
                 shared.violation(format!("I8: {at} settles {:?} a second time", version.dot));
             }
@@ -171,6 +175,9 @@ impl Oracle {
             shared.count(Count::Conflicts);
             self.conflicts.insert((partition, version.seq));
             self.note_conflict(&at, head.as_deref(), &version, conflict);
+        }
+        if version.asked.is_some() {
+            self.conflicts.insert((partition, version.seq));
         }
     }
 
@@ -198,6 +205,12 @@ impl Oracle {
             Some(row) => self.lost_tags |= tags(Some(row)),
             None => _ = self.lost_deletions.insert(key_index(&version.key)),
         }
+    }
+
+    /// A version that settled a conflict.
+    pub(crate) fn some_conflict(&self, rng: &mut Rng) -> Option<Arc<Canonical>> {
+        let settled: Vec<_> = self.versions.values().flatten().filter(|version| version.conflict.is_some()).collect();
+        (!settled.is_empty()).then(|| settled[rng.below(settled.len())].clone())
     }
 
     pub(crate) fn conflicts(&self) -> usize {
@@ -379,7 +392,31 @@ fn proposed(record: &Record) -> Vec<Proposal> {
     match record {
         Record::Proposal(proposal) => vec![(**proposal).clone()],
         Record::Truncate(truncate) => truncate.gone.iter().map(|gone| deletion(truncate, gone)).collect(),
+        Record::Review(review) => vec![decided(review)],
         _ => Vec::new(),
+    }
+}
+
+fn decided(review: &Review) -> Proposal {
+    Proposal {
+        stamp: Stamp::default(),
+        key: review.key.clone(),
+        dot: Dot { actor: ActorId::RESOLVER, ctr: 0 },
+        ctx: review.ctx.clone(),
+        base_seq: review.base_seq,
+        base_tomb: false,
+        ts: review.ts,
+        op: if review.value.is_some() { Op::Put } else { Op::Delete },
+        fp: fp(review.value.as_deref()),
+        fp_local: Fp::ABSENT,
+        schema: review.schema,
+        value: review.value.clone(),
+        before: None,
+        txn: None,
+        src_pos: Position::START,
+        rev: 0,
+        entry: None,
+        ambiguous_base: false,
     }
 }
 
@@ -411,7 +448,8 @@ fn deletion(truncate: &Truncate, gone: &Gone) -> Proposal {
 fn judge_cause(shared: &Shared, at: &str, before: &[Arc<Canonical>], proposal: &Proposal, version: &Canonical) {
     let by_vector = before.last().is_none_or(|head| head.vv.le(&proposal.ctx));
     // A join of its own change brings a writer nothing new either: only merges have a dot of the resolver.
-    let own = |v: &Arc<Canonical>| v.dot.actor == proposal.dot.actor && v.cause != Cause::Merge;
+    let person = proposal.dot.actor == ActorId::RESOLVER;
+    let own = |v: &Arc<Canonical>| !person && v.dot.actor == proposal.dot.actor && v.cause != Cause::Merge;
     let by_seq = before.iter().rev().take_while(|v| v.seq > proposal.base_seq).all(own);
     if by_vector != by_seq {
         shared.violation(format!("I11: {at}: fast-forward by vector is {by_vector}, by sequence numbers {by_seq}"));

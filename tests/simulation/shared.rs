@@ -17,7 +17,7 @@ macro_rules! counts {
 }
 
 counts! {
-    Steps "steps", Writes "application writes", Truncates "truncates", Parts "appends landed in part",
+    Steps "steps", Writes "application writes", Truncates "truncates", Reviews "decisions of people", Parts "appends landed in part",
     Crashes "crashes", Zombies "zombies", Resumed "zombies resumed",
     Ended "roles ended by themselves", Takeovers "claims accepted", Void "void records", Landed "appends landed",
     Lost "appends lost", GaveUp "appends given up", LateLanded "late appends", Compactions "compactions",

@@ -347,6 +347,7 @@ fn settle(env: &Env, p: &Proposal, head: Option<&Canonical>, rctr: u64, flaw: Fl
         ack,
         rctr,
         conflict,
+        asked: None,
         copy: false,
     }
 }

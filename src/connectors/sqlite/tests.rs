@@ -103,6 +103,7 @@ fn version(schema: &Schema, key: &Key, seq: u64, row: Option<Row>) -> Planned {
         ack: Ack::new(),
         rctr: 0,
         conflict: None,
+        asked: None,
         copy: false,
     };
     Planned { version: Arc::new(canonical), fp, act: Act::Write }

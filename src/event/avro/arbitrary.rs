@@ -311,8 +311,31 @@ impl Gen {
                     ambiguous_base: g.flag(),
                 })
             }),
+            asked: self.maybe(|g| Box::new(g.asked())),
             copy: self.flag(),
         })
+    }
+
+    fn review(&mut self, known: Known<'_>) -> Review {
+        let schema = self.any_schema(known).clone();
+        Review {
+            key: self.key(),
+            ctx: self.vv(),
+            base_seq: self.number(),
+            ts: self.ts(),
+            schema: schema.id,
+            value: self.maybe(|g| Arc::new(g.row(&schema))),
+            asked: self.asked(),
+        }
+    }
+
+    fn asked(&mut self) -> Asked {
+        Asked {
+            command: u128::from(self.number()) << 64 | u128::from(self.number()),
+            by: self.string().into(),
+            why: self.string().into(),
+            conflict: self.maybe(Self::number),
+        }
     }
 
     fn rules(&mut self) -> Rules {
@@ -405,7 +428,8 @@ impl Gen {
             })),
             10 => Record::Conflict(self.canonical(known)),
             11 => self.truncate(stamp),
-            _ => Record::Dead(Box::new(self.dead(known))),
+            12 => Record::Dead(Box::new(self.dead(known))),
+            _ => Record::Review(Box::new(self.review(known))),
         }
     }
 }

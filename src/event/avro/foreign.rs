@@ -216,6 +216,15 @@ fn conflict(c: &Conflict, forms: &Forms) -> Avro {
     ])
 }
 
+fn asked(asked: &Asked) -> Avro {
+    record(vec![
+        ("command", fixed(asked.command.to_be_bytes())),
+        ("by", Avro::String(asked.by.to_string())),
+        ("why", Avro::String(asked.why.to_string())),
+        ("conflict", null_or(asked.conflict.map(long))),
+    ])
+}
+
 /// A version whose row has `schema`.
 pub(super) fn canonical(c: &Canonical, schema: &Schema, forms: &Forms) -> Avro {
     let (o, src_pos) = match c.origin {
@@ -257,6 +266,7 @@ pub(super) fn canonical(c: &Canonical, schema: &Schema, forms: &Forms) -> Avro {
         ("ack", Avro::Array(c.ack.iter().map(join).collect())),
         ("rctr", long(c.rctr)),
         ("conflict", null_or(c.conflict.as_deref().map(|c| conflict(c, forms)))),
+        ("asked", null_or(c.asked.as_deref().map(asked))),
         ("copy", Avro::Boolean(c.copy)),
     ])
 }

@@ -76,6 +76,8 @@ kinds! {
     Truncate "Truncate" "truncate",
     /// `Record::Dead`.
     Dead "Dead" "dead",
+    /// `Record::Review`.
+    Review "Review" "review",
 }
 
 /// The newest version of the records' schemas; the one written here.
@@ -86,7 +88,7 @@ impl Kind {
     const fn rows(self) -> Option<Shape> {
         match self {
             Kind::Proposal => Some(Shape::Image),
-            Kind::Canonical | Kind::State | Kind::Conflict | Kind::Dead => Some(Shape::Row),
+            Kind::Canonical | Kind::State | Kind::Conflict | Kind::Dead | Kind::Review => Some(Shape::Row),
             _ => None,
         }
     }

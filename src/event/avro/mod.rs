@@ -70,6 +70,7 @@ pub const fn kind_of(record: &Record) -> Kind {
         Record::AgentMark(_) => Kind::AgentMark,
         Record::Conflict(_) => Kind::Conflict,
         Record::Dead(_) => Kind::Dead,
+        Record::Review(_) => Kind::Review,
     }
 }
 
@@ -80,6 +81,7 @@ pub fn schema_of(record: &Record) -> Option<SchemaId> {
     match record {
         Record::Proposal(p) => (p.value.is_some() || p.before.is_some()).then_some(p.schema),
         Record::Canonical(c) | Record::Conflict(c) => c.after.is_some().then_some(c.schema),
+        Record::Review(r) => r.value.is_some().then_some(r.schema),
         Record::State(s) => s.head.after.is_some().then_some(s.head.schema),
         Record::Dead(d) => d.version.as_ref().and_then(|v| v.after.is_some().then_some(v.schema)),
         _ => None,
@@ -121,6 +123,7 @@ fn put_record(record: &Record, out: &mut Out<'_>) {
         Record::Ledger(ledger) => ledger.put(out),
         Record::AgentMark(mark) => mark.put(out),
         Record::Dead(letter) => letter.put(out),
+        Record::Review(review) => review.put(out),
     }
 }
 
@@ -158,6 +161,7 @@ fn take_record(kind: Kind, input: &mut Input<'_>) -> Result<Record, Broken> {
         Kind::AgentMark => Record::AgentMark(Wire::take(input)?),
         Kind::Conflict => Record::Conflict(Wire::take(input)?),
         Kind::Dead => Record::Dead(Wire::take(input)?),
+        Kind::Review => Record::Review(Wire::take(input)?),
     })
 }
 

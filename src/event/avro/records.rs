@@ -4,9 +4,10 @@
 use super::value::{put_image, put_row, take_image, take_row};
 use super::wire::{Broken, Input, Out, Wire, put_counted, put_items, put_len, record, symbols};
 use crate::event::{
-    ActorId, AgentMark, Canonical, Cause, Claim, Conflict, ControlInput, DeadLetter, Dot, Fate, Fp, Hlc, Intent, Join,
-    Key, Known, KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position, Proposal,
-    ReaderMark, ResolverMark, Role, Row, Rules, SchemaId, Side, Stage, Stamp, StateRecord, Token, Txn, Validity, Vv,
+    ActorId, AgentMark, Asked, Canonical, Cause, Claim, Conflict, ControlInput, DeadLetter, Dot, Fate, Fp, Hlc, Intent,
+    Join, Key, Known, KnownRecord, LedgerEntry, LedgerRecord, Link, Loser, Op, Origin, PlatformNo, Position, Proposal,
+    ReaderMark, ResolverMark, Review, Role, Row, Rules, SchemaId, Side, Stage, Stamp, StateRecord, Token, Txn,
+    Validity, Vv,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,8 +62,11 @@ record!(Canonical {
     ack,
     rctr,
     conflict,
+    asked,
     copy,
 } head effect);
+record!(Asked { command, by, why, conflict });
+record!(Review { key, ctx, base_seq, ts, schema, value: row, asked });
 record!(Rules { version, priority, bootstrap, resolution });
 record!(ControlInput { command, control });
 record!(Known { vv, base_seq, base_tomb, fp, schema, ts, pos });

@@ -6,7 +6,6 @@ use crate::event::avro::arbitrary::Gen;
 use crate::event::{Canonical, Field, Row, Type, Value};
 use crate::runtime::clock::SystemClock;
 use crate::topic::memory::MemoryLog;
-use crate::topic::message_key::message_key;
 use crate::topic::registry::LogSchemas;
 use crate::topic::{Cleanup, Compression};
 
@@ -35,7 +34,7 @@ fn schema(fields: &[&str]) -> Schema {
 }
 
 fn message(record: Record) -> Message<Typed> {
-    Message { key: message_key(&record), payload: Some(Arc::new(record)) }
+    crate::topic::message::message(Arc::new(record))
 }
 
 fn canonical(schema: &Arc<Schema>, values: &[i64]) -> Record {
@@ -89,7 +88,7 @@ async fn keys_on_the_wire_are_in_the_confluent_format() {
     let id = SchemaId(u32::from_be_bytes(key[1..5].try_into().unwrap()));
     assert!(coded.forms().text_of(id).unwrap().contains("driftless.key.orders"));
     assert!(raw[1].key.is_empty());
-    assert_eq!(log.dump(&Partition::new("p.orders.state", 0))[0].key, message_key(&claim));
+    assert_eq!(log.dump(&Partition::new("p.orders.state", 0))[0].key, message(claim.clone()).key);
 }
 
 #[tokio::test]

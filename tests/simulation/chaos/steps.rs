@@ -1,10 +1,10 @@
 //! The single steps a schedule is made of: a task, an append, a fault, an operation.
 
-use super::{Simulation, Site, Zombie, platform_name};
+use super::{Simulation, Site, Zombie, land, platform_name};
 use crate::executor::Stepped;
 use crate::shared::{Count, trace};
-use crate::workload::{Tags, Written, key, row};
-use driftless::event::{Key, Row};
+use crate::workload::{Tags, Written, key, key_index, row, schema, tags};
+use driftless::event::{Asked, Key, Record, Review, Row};
 use driftless::topic::memory::Flight;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -236,8 +236,34 @@ impl Simulation<'_> {
         if self.config.truncates > 0 && self.rng.chance(self.config.truncates) {
             return self.app_truncate();
         }
+        if self.config.reviews > 0 && self.rng.chance(self.config.reviews) && self.person_decides() {
+            return true;
+        }
         let (platform, index) = (self.rng.below(self.writers()), self.rng.below(self.config.keys));
         self.app_write_at(platform, index)
+    }
+
+    /// A person decides a conflict that may be decided or edited over by now; false if there was none yet. What is
+    /// sent twice counts once.
+    fn person_decides(&mut self) -> bool {
+        let Some(version) = self.oracle.some_conflict(&mut self.rng) else { return false };
+        let (platform, seen) = (self.sites.len(), tags(version.after.as_deref()));
+        let mut journal = self.shared.journal.lock();
+        let Some(left) = journal.edit(self.config.policy, seen, &mut self.rng) else { return false };
+        journal.note(Written { platform, key: key_index(&version.key), seen, left });
+        drop(journal);
+        self.shared.count(Count::Writes);
+        self.shared.count(Count::Reviews);
+        trace!(self.shared, "a person decides version {} of {:?}: {left:#b}", version.seq, version.key);
+        let command = u128::from(self.shared.counted(Count::Reviews));
+        let asked = Asked { command, by: "ann".into(), why: "a test".into(), conflict: Some(version.seq) };
+        let now_ms = self.time.now_ms();
+        let review = Review::of(&version, row(&version.key, left), schema().id, asked, now_ms);
+        let at = self.topics.changes(self.topics.of(&version.key));
+        for _ in 0..=usize::from(self.rng.chance(300)) {
+            land(&self.log, &at, Record::Review(Box::new(review.clone())));
+        }
+        true
     }
 
     pub(super) fn app_write_at(&mut self, platform: usize, index: usize) -> bool {

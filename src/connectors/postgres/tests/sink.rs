@@ -38,6 +38,7 @@ pub(super) fn version(schema: &Schema, seq: u64, row: &[Value], tomb: bool) -> C
         ack: Ack::default(),
         rctr: 0,
         conflict: None,
+        asked: None,
         copy: false,
     }
 }

@@ -217,6 +217,7 @@ async fn compare(list: &[(&str, &[&str])]) {
         ack: Ack::default(),
         rctr: 0,
         conflict: None,
+        asked: None,
         copy: false,
     };
     let plan: Vec<Planned> = (1..)
@@ -299,6 +300,7 @@ async fn a_value_the_server_would_print_in_another_way_is_refused() {
         ack: Ack::default(),
         rctr: 0,
         conflict: None,
+        asked: None,
         copy: false,
     };
     let fp = rows.norm(0, &version).unwrap();
