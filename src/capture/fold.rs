@@ -178,7 +178,10 @@ impl Fold {
         let mut proposals = Vec::new();
         for row in rows {
             let known = self.known(row.collection, &row.key);
-            if guard!("who-5", known.is_some_and(|k| k.pos > at || k.fp == row.fp)) {
+            let opened = self.opened.get(usize::from(row.collection)).map(|schema| schema.id);
+            // Under another version of the schema the log alone has shown it, and fingerprints say nothing (read-10).
+            let other = known.is_some_and(|k| k.fp != Fp::ABSENT && Some(k.schema) != opened);
+            if guard!("who-5", known.is_some_and(|k| k.pos > at || k.fp == row.fp) || other) {
                 continue;
             }
             if self.truncates.passed(row.collection, at) {
