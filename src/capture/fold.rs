@@ -180,7 +180,7 @@ impl Fold {
             let known = self.known(row.collection, &row.key);
             let opened = self.opened.get(usize::from(row.collection)).map(|schema| schema.id);
             // Under another version of the schema the log alone has shown it, and fingerprints say nothing (read-10).
-            let other = known.is_some_and(|k| k.fp != Fp::ABSENT && Some(k.schema) != opened);
+            let other = known.zip(opened).is_some_and(|(k, opened)| k.fp != Fp::ABSENT && k.schema != opened);
             if guard!("who-5", known.is_some_and(|k| k.pos > at || k.fp == row.fp) || other) {
                 continue;
             }

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::capture::fold::{Published, RowState};
     use crate::connectors::contract::{Change, Copied};
-    use crate::event::{ActorId, Hlc, PlatformNo, Row, Schema, Vv};
+    use crate::event::{ActorId, Hlc, PlatformNo, Row, Schema, SchemaId, Vv};
     use crate::state::view::View as Entries;
     use std::sync::Arc;
 
@@ -363,6 +363,28 @@ mod tests {
         };
         assert!(fold.copied(&copied("k8"), Position::end_of(2), 1000, Stamp::default()).is_empty());
         assert_eq!(fold.copied(&copied("k8"), Position::end_of(3), 1000, Stamp::default()).len(), 1);
+    }
+
+    /// who-5, read-10: a fingerprint under another version of the schema says nothing of the row.
+    #[test]
+    fn a_row_the_log_has_shown_in_another_form_is_not_copied() {
+        let mut fold = fold(TWO);
+        fold.opened.clone_from(&fold.schemas);
+        let opened = fold.opened[0].id;
+        let copied = |key: &'static str| {
+            let row = Arc::new(Row(vec![]));
+            [Copied { collection: 0, key: key.into(), row, fp: Fp([2; 16]), time_ms: 0 }]
+        };
+        for (schema, fp, published) in [
+            (opened, [1; 16], 1),
+            (opened, [2; 16], 0),
+            (SchemaId(opened.0 + 1), [1; 16], 0),
+            (SchemaId(opened.0 + 1), Fp::ABSENT.0, 1),
+        ] {
+            fold.rows[0].put("k8".into(), row(Known { schema, ..known(1, Fp(fp)) }));
+            let found = fold.copied(&copied("k8"), Position::end_of(9), 1000, Stamp::default());
+            assert_eq!(found.len(), published, "{schema:?} {fp:?}");
+        }
     }
 
     #[test]

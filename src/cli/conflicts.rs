@@ -2,15 +2,16 @@
 //! there with all its inputs, the value that lost included.
 
 use super::args::Common;
-use super::client::look;
+use super::client::{look, tell};
 use super::exit::Exit;
 use super::output::{Output, table};
 use super::{Program, configuration, of_dataset};
 use crate::config::Config;
-use crate::node::inspect::{self, ConflictInfo};
+use crate::node::decide::{Pick, Wish};
+use crate::node::inspect::{self, ConflictInfo, DecidedInfo};
 use crate::runtime::error::{Code, Error, Result};
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What can be done with conflicts.
 #[derive(Subcommand, Debug)]
@@ -26,6 +27,37 @@ pub enum Verb {
         /// The conflict's id, as `list` shows it
         id: String,
     },
+    /// Decide one yourself: the value you pick is settled as an edit of the record, everywhere
+    Decide(Decide),
+}
+
+/// A decision.
+#[derive(clap::Args, Debug)]
+pub struct Decide {
+    /// The conflict's id, as `list` shows it
+    id: String,
+    /// Which value shall stand
+    #[arg(long, value_enum)]
+    pick: Picked,
+    /// Why, in your words
+    #[arg(long, default_value = "")]
+    why: String,
+    /// Who decides
+    #[arg(long, env = "USER", default_value = "somebody")]
+    by: String,
+}
+
+/// The values of a conflict.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Picked {
+    /// What stood
+    Stood,
+    /// What came
+    Came,
+    /// What both had changed
+    Ancestor,
+    /// Nothing: the record is deleted
+    Deleted,
 }
 
 impl Verb {
@@ -45,8 +77,29 @@ impl Verb {
                 };
                 output.answer(&json!(found), &told(&found));
             }
+            Verb::Decide(decide) => {
+                let answer: Value = tell(&config, &decide.path()?)?;
+                output.answer(&answer, "decided; it reaches every platform as an edit\n");
+            }
         }
         Ok(Exit::Done)
+    }
+}
+
+impl Decide {
+    /// Where the node is asked.
+    fn path(&self) -> Result<String> {
+        let pick = match self.pick {
+            Picked::Stood => Pick::Stood,
+            Picked::Came => Pick::Came,
+            Picked::Ancestor => Pick::Ancestor,
+            Picked::Deleted => Pick::Deleted,
+        };
+        let wish = Wish { id: self.id.clone(), pick, by: self.by.clone(), why: self.why.clone() };
+        let query = serde_urlencoded::to_string(&wish).map_err(|error| {
+            Error::new(Code::Unexpected, "a decision cannot be written as an address").caused_by(error)
+        })?;
+        Ok(format!("/api/v1/conflicts/decide?{query}"))
     }
 }
 
@@ -70,12 +123,16 @@ pub(super) fn told(found: &ConflictInfo) -> String {
         let value = if side["deleted"] == true { "deleted".into() } else { side["value"].to_string() };
         format!("  {name:9} {} at {} ms: {value}\n", word("platform"), side["written_ms"])
     };
+    let decided = found.decided.as_ref().map_or_else(String::new, |decided| {
+        let DecidedInfo { by, why, version, result, .. } = decided;
+        format!("  later     {by} decided, version {version}: {result}; {why}\n")
+    });
     let who = match &found.loser {
         Some(loser) => format!("{} wins, {loser} loses", found.winner),
         None => "both are kept".into(),
     };
     format!(
-        "{} of {}: {}\n{}{}{}  decided   by {} (rules version {}): {who}\n  result    {}\n",
+        "{} of {}: {}\n{}{}{}  decided   by {} (rules version {}): {who}\n  result    {}\n{}",
         found.id,
         found.dataset,
         found.key,
@@ -85,5 +142,6 @@ pub(super) fn told(found: &ConflictInfo) -> String {
         found.rule,
         found.rules,
         found.result,
+        decided,
     )
 }

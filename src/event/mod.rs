@@ -21,6 +21,7 @@ pub mod version;
 pub mod ledger;
 pub mod part;
 pub mod record;
+pub mod review;
 pub mod rules;
 pub mod truncate;
 
@@ -34,12 +35,12 @@ pub use key::Key;
 pub use ledger::{Intent, Landed, LedgerEntry, Token};
 pub use position::{Copying, Link, Position, Txn};
 pub use record::{
-    Ack, AgentMark, Asked, Canonical, Cause, Claim, Conflict, Control, ControlInput, Join, Known, KnownRecord,
-    LedgerRecord, Loser, Op, Origin, Proposal, ReaderMark, Record, ResolverMark, Review, Role, Side, Stamp,
-    StateRecord, Validity,
+    Ack, AgentMark, Canonical, Cause, Claim, Conflict, Join, Known, KnownRecord, LedgerRecord, Loser, Op, Origin,
+    Proposal, ReaderMark, Record, ResolverMark, Role, Side, Stamp, StateRecord, Validity,
 };
+pub use review::{Asked, Review};
 pub use row::Row;
-pub use rules::{Bootstrap, Deletes, FieldRule, Merge, Resolution, Rules};
+pub use rules::{Bootstrap, Control, ControlInput, Deletes, FieldRule, Merge, Resolution, Rules};
 pub use schema::{Field, Schema, SchemaId, Type};
 pub use truncate::{Gone, Truncate};
 pub use value::{Text, Value};

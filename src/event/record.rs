@@ -5,8 +5,9 @@ use super::fingerprint::Fp;
 use super::key::Key;
 use super::ledger::LedgerEntry;
 use super::position::{Copying, Link, Position, Txn};
+use super::review::{Asked, Review};
 use super::row::Row;
-use super::rules::Rules;
+use super::rules::{ControlInput, Rules};
 use super::schema::{Schema, SchemaId};
 use super::truncate::Truncate;
 use super::version::{ActorId, Ctr, Dot, Epoch, Hlc, PlatformNo, Seq, Vv};
@@ -227,57 +228,6 @@ pub struct Canonical {
     pub asked: Option<Box<Asked>>,
     /// A verbatim copy for upsert consumers (claim-7).
     pub copy: bool,
-}
-
-/// Who asked for a version, and why.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Asked {
-    /// The command; a second one with the same id is void (verb-6).
-    pub command: u128,
-    /// Who.
-    pub by: Arc<str>,
-    /// In their words.
-    pub why: Arc<str>,
-    /// The version whose conflict it decides.
-    pub conflict: Option<Seq>,
-}
-
-/// What a person decided of a record, in `.changes`: an edit made on no platform, of one who had seen the version
-/// `base_seq`. It gets a dot of the resolver (verb-6).
-#[derive(Clone, PartialEq, Debug)]
-pub struct Review {
-    /// The record.
-    pub key: Key,
-    /// What the version contained that the person saw.
-    pub ctx: Vv,
-    /// That version.
-    pub base_seq: Seq,
-    /// When it was decided, above the time of that version.
-    pub ts: Hlc,
-    /// Schema of the value.
-    pub schema: SchemaId,
-    /// The record as it shall be; `None` for a deletion.
-    pub value: Option<Arc<Row>>,
-    /// Who decided.
-    pub asked: Asked,
-}
-
-/// What is asked of the resolver through `.changes` (resolve-3).
-#[derive(Clone, PartialEq, Debug)]
-pub enum Control {
-    /// New rules.
-    Rules(Rules),
-    /// A schema, before its first user (read-10).
-    Schema(Arc<Schema>),
-}
-
-/// A control input, made idempotent by its command id (claim-10).
-#[derive(Clone, PartialEq, Debug)]
-pub struct ControlInput {
-    /// The command; a second input with the same id is void.
-    pub command: u128,
-    /// What is asked.
-    pub control: Control,
 }
 
 /// What a reader knows of a key at its place in the log (read-2): RS.

@@ -1,6 +1,7 @@
 //! What settles concurrent writes, as data: a control input, so that replays use the rules of their time (resolve-8).
 //! What the words do stands in `resolve::policy` and `resolve::merge`.
 
+use super::schema::Schema;
 use super::version::PlatformNo;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,6 +20,24 @@ pub struct Rules {
     pub bootstrap: Bootstrap,
     /// What happens when two writes had not seen each other.
     pub resolution: Resolution,
+}
+
+/// What is asked of the resolver through `.changes` (resolve-3).
+#[derive(Clone, PartialEq, Debug)]
+pub enum Control {
+    /// New rules.
+    Rules(Rules),
+    /// A schema, before its first user (read-10).
+    Schema(Arc<Schema>),
+}
+
+/// A control input, made idempotent by its command id (claim-10).
+#[derive(Clone, PartialEq, Debug)]
+pub struct ControlInput {
+    /// The command; a second input with the same id is void.
+    pub command: u128,
+    /// What is asked.
+    pub control: Control,
 }
 
 /// How a copy that meets other content is settled (who-4).

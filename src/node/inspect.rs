@@ -6,7 +6,7 @@ use super::log::Opened;
 use super::roster::Roster;
 use super::show;
 use crate::config::Config;
-use crate::event::{ActorId, Canonical, Conflict, Loser, Record, Schema, SchemaId, Side};
+use crate::event::{ActorId, Asked, Canonical, Conflict, Loser, Record, Schema, SchemaId, Seq, Side};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::topic::{Cleanup, Log, Partition};
@@ -55,6 +55,23 @@ pub struct ConflictInfo {
     pub proposal: Value,
     /// What is there from then on; null if it was deleted.
     pub result: Value,
+    /// What a person decided later; null if nobody has.
+    pub decided: Option<DecidedInfo>,
+}
+
+/// A person's decision of a conflict.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DecidedInfo {
+    /// Who.
+    pub by: String,
+    /// In their words.
+    pub why: String,
+    /// When it was settled, in milliseconds since 1970.
+    pub decided_ms: u64,
+    /// The version it became.
+    pub version: u64,
+    /// What came of it; null for a deletion.
+    pub result: Value,
 }
 
 /// The topics of the log, by name.
@@ -101,6 +118,26 @@ pub async fn list_conflicts(
     Ok(found)
 }
 
+/// What stands in a partition of `.conflicts`, each version once, with its time: versions that settled a conflict, and
+/// those in which a person decided one. At least once: a later copy of the same version says the same.
+pub(super) async fn conflicts_of(log: &Opened, at: &Partition) -> Result<Vec<(u64, Arc<Canonical>)>> {
+    let bounds = log.coded.bounds(at).await?;
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    if bounds.low >= bounds.high {
+        return Ok(found);
+    }
+    let mut reading = log.coded.read(at, bounds.low).await?;
+    while reading.offset() < bounds.high {
+        for delivered in reading.next(1000).await? {
+            let Some(Record::Conflict(version)) = delivered.payload.as_deref() else { continue };
+            if seen.insert(version.seq) {
+                found.push((delivered.time_ms, version.clone()));
+            }
+        }
+    }
+    Ok(found)
+}
+
 struct Shown<'a> {
     log: &'a Opened,
     roster: &'a Roster,
@@ -110,24 +147,30 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     async fn read(&self, at: &Partition, found: &mut Vec<ConflictInfo>) -> Result<()> {
-        let bounds = self.log.coded.bounds(at).await?;
-        if bounds.low >= bounds.high {
-            return Ok(());
-        }
-        let mut seen = HashSet::new();
-        let mut reading = self.log.coded.read(at, bounds.low).await?;
-        while reading.offset() < bounds.high {
-            for delivered in reading.next(1000).await? {
-                let Some(Record::Conflict(version)) = delivered.payload.as_deref() else { continue };
-                let Some(conflict) = version.conflict.as_deref() else { continue };
-                let shown = self.conflict(at, delivered.time_ms, version, conflict).await?;
-                // At least once: a later copy of the same conflict says the same.
-                if seen.insert(version.seq) {
-                    found.push(shown);
-                }
+        let told = conflicts_of(self.log, at).await?;
+        let decision = |seq: Seq| {
+            let decides = |asked: &Asked| asked.conflict == Some(seq);
+            told.iter().find(|(_, version)| version.asked.as_deref().is_some_and(decides))
+        };
+        for (settled_ms, version) in &told {
+            let Some(conflict) = version.conflict.as_deref() else { continue };
+            let mut shown = self.conflict(at, *settled_ms, version, conflict).await?;
+            if let Some((decided_ms, by)) = decision(version.seq) {
+                shown.decided = Some(self.decided(*decided_ms, by).await?);
             }
+            found.push(shown);
         }
         Ok(())
+    }
+
+    async fn decided(&self, decided_ms: u64, version: &Canonical) -> Result<DecidedInfo> {
+        let (by, why) =
+            version.asked.as_deref().map(|asked| (asked.by.to_string(), asked.why.to_string())).unwrap_or_default();
+        let value = match &version.after {
+            Some(row) => show::row(&*self.schema(version.schema).await?, row),
+            None => Value::Null,
+        };
+        Ok(DecidedInfo { by, why, decided_ms, version: version.seq, result: value })
     }
 
     async fn conflict(
@@ -171,6 +214,7 @@ impl Shown<'_> {
             head: self.side(&conflict.head).await?,
             proposal: self.side(&conflict.proposal).await?,
             result,
+            decided: None,
         })
     }
 

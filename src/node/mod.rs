@@ -7,6 +7,7 @@ pub mod board;
 pub mod control;
 pub mod copies;
 pub mod dataset;
+pub mod decide;
 pub mod desk;
 pub mod http;
 pub mod identity;

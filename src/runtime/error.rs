@@ -84,6 +84,7 @@ codes! {
     ConfigInvalid "config_invalid" Config,
     ConfigMissing "config_missing" Config,
     ConfigUnsupported "config_unsupported" Config,
+    ConflictDecided "conflict_decided" Config,
     ModeChanged "mode_changed" Config,
     FlowForbidden "flow_forbidden" Config,
     SourceUnreachable "source_unreachable" Transient,

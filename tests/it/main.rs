@@ -6,6 +6,7 @@
     reason = "a test fails by panicking and tells figures"
 )]
 
+mod decided;
 mod fused;
 mod governed;
 mod held;

@@ -251,6 +251,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("read-9", Expect::Caught, &[]),
     mutant("read-9-adopted", Expect::Caught, &["2 log, truncates, heavy faults"]),
     mutant("read-9-given", Expect::Caught, &["2 log, truncates, heavy faults"]),
+    mutant("verb-6", Expect::Caught, &["3 log, reviews"]),
     // resolve-10
     mutant("resolve-10", Expect::Caught, &[]),
     mutant("group-last", Expect::Caught, &[]),

@@ -2,6 +2,7 @@
 
 use super::super::asks::Meetings;
 use super::super::control::Part;
+use super::super::decide::Wish;
 use super::super::desk::{DeletesInfo, ParkedInfo, Whose};
 use super::super::leftovers::Leftover;
 use super::super::letters::DeadInfo;
@@ -24,6 +25,7 @@ pub(super) fn routes() -> Router<Served> {
         .route("/api/v1/deletes/refuse", post(refuse_deletes))
         .route("/api/v1/asks", get(asks))
         .route("/api/v1/leftovers", get(leftovers))
+        .route("/api/v1/conflicts/decide", post(decide))
         .route("/api/v1/pause", post(pause))
         .route("/api/v1/resume", post(resume))
         .route("/api/v1/dead", get(dead))
@@ -57,6 +59,11 @@ async fn asks(State(served): State<Served>) -> Answer<Json<BTreeMap<String, Meet
 
 async fn leftovers(State(served): State<Served>) -> Answer<Json<Vec<Leftover>>> {
     Ok(Json(served.view.leftovers().await?))
+}
+
+async fn decide(State(served): State<Served>, Query(wish): Query<Wish>) -> Answer<Json<Value>> {
+    served.view.decide(&wish).await?;
+    Ok(Json(json!({"decided": wish.id})))
 }
 
 async fn pause(State(served): State<Served>, Query(part): Query<Part>) -> Answer<Json<Value>> {
