@@ -355,7 +355,7 @@ fn envelope(canonical: &Canonical, after: &Json, conflict: &Json) -> Json {
         "ts": canonical.ts.0, "fp": hex(&canonical.fp.0), "tomb": canonical.tomb, "schema": canonical.schema.0,
         "after": after, "by": canonical.by.0,
         "cause": if canonical.cause == Cause::Merge { "merge" } else { "fast_forward" },
-        "ack": ack, "rctr": canonical.rctr, "conflict": conflict, "copy": canonical.copy,
+        "ack": ack, "rctr": canonical.rctr, "conflict": conflict, "asked": null, "copy": canonical.copy,
     })
 }
 
