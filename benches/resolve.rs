@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints its figures and fails by panicking")]
 
 use driftless::event::*;
-use driftless::resolve::{PartState, step};
+use driftless::resolve::{History, PartState, step};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -74,18 +74,18 @@ fn proposal(schema: &Schema, actor: ActorId, ctr: Ctr, ctx: &Vv, base_seq: Seq, 
 }
 
 fn settle(state: &mut PartState, proposal: &Proposal) -> Arc<Canonical> {
-    let version = step(state, state.c_off, proposal, &None).unwrap();
+    let version = step(state, state.c_off, proposal, &History::default()).unwrap();
     let version = Arc::new(state.seal(version, state.seq() + 1));
     state.fold(&version, None);
     version
 }
 
-fn told(what: &str, proposals: &[(Proposal, Option<Arc<Canonical>>)], state: &PartState) {
+fn told(what: &str, proposals: &[(Proposal, History)], state: &PartState) {
     #[expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
     let begun = Instant::now();
     for _ in 0..ROUNDS {
-        for (proposal, ancestor) in proposals {
-            black_box(step(state, 0, black_box(proposal), ancestor).unwrap());
+        for (proposal, history) in proposals {
+            black_box(step(state, 0, black_box(proposal), history).unwrap());
         }
     }
     let count = ROUNDS * proposals.len() as u64;
@@ -95,8 +95,9 @@ fn told(what: &str, proposals: &[(Proposal, Option<Arc<Canonical>>)], state: &Pa
 fn main() {
     let schema = schema();
     let fields = [("stock".into(), FieldRule::Counter), ("tags".into(), FieldRule::Set)].into();
-    let resolution = Resolution::Merge(Merge { fields, ..Merge::default() });
-    let rules = Rules { version: 1, resolution, ..Rules::default() };
+    let merge = Merge { fields, ..Merge::default() };
+    let under = |resolution| Rules { version: 1, resolution, ..Rules::default() }.into();
+    let rules = under(Resolution::Merge(merge.clone()));
     let mut state = PartState { schemas: vec![schema.clone()], rules, ..PartState::default() };
     let (mut ahead, mut beside) = (Vec::new(), Vec::new());
     for id in 0..KEYS {
@@ -105,11 +106,17 @@ fn main() {
         let edit = row(id, "chair", 7, &["a", "b"]);
         let head = settle(&mut state, &proposal(&schema, HERE, 2 * id + 2, &base.vv, base.seq, edit));
         let edit = row(id, "stool", 12, &["c"]);
-        ahead.push((proposal(&schema, THERE, id + 1, &head.vv, head.seq, edit.clone()), None));
-        beside.push((proposal(&schema, THERE, id + 1, &base.vv, base.seq, edit), Some(base)));
+        ahead.push((proposal(&schema, THERE, id + 1, &head.vv, head.seq, edit.clone()), History::default()));
+        beside.push((
+            proposal(&schema, THERE, id + 1, &base.vv, base.seq, edit),
+            History { ancestor: Some(base), ..History::default() },
+        ));
     }
     told("fast forward", &ahead, &state);
     told("three-way merge by field (counter, set, two edits)", &beside, &state);
-    state.rules.resolution = Resolution::LastWriteWins;
+    state.rules = under(Resolution::LastWriteWins);
     told("last write wins", &beside, &state);
+    let rule = "came.value.stock > stood.value.stock ? came : stood.with({'name': came.value.name})".into();
+    state.rules = under(Resolution::Custom(Custom { rule, merge, ..Custom::default() }));
+    told("a rule that compares two fields", &beside, &state);
 }

@@ -154,6 +154,7 @@ fn head(schema: &Schema, id: u64, round: u64) -> Arc<Canonical> {
         cause: Cause::FastForward,
         ack: Ack::new(),
         rctr: 0,
+        conflicted: 0,
         conflict: None,
         asked: None,
         copy: false,

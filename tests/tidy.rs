@@ -179,6 +179,7 @@ const BANS: &[Ban] = &[
     ban("walkdir", &["src/connectors/"], "everybody else sees the connector contract"),
     ban("apache_avro", &["src/event/avro", "src/topic/"], "everybody else sees event::Record"),
     ban("schema_registry_converter", &["src/topic/"], "everybody else sees the codec of the topic"),
+    ban("cel", &["src/resolve/custom/"], "rules are asked through resolve::custom"),
     ban("clap", &["src/cli/", "src/cli.rs", "src/main.rs"], "arguments are the command line's own matter"),
     ban("indicatif", &["src/cli/"], "progress bars are the command line's own matter"),
     ban(

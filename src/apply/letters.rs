@@ -103,6 +103,7 @@ fn nothing(letter: &DeadLetter) -> Canonical {
         cause: Cause::Join,
         ack: Ack::new(),
         rctr: 0,
+        conflicted: 0,
         conflict: None,
         asked: None,
         copy: false,

@@ -4,7 +4,7 @@
 use super::bench;
 #[cfg(feature = "demo")]
 use super::demo;
-use super::{config, conflicts, dead, deletes, doctor, parked, pause, remove, run, status, topics, validate};
+use super::{config, conflicts, dead, deletes, doctor, parked, pause, remove, rules, run, status, topics, validate};
 use crate::runtime::telemetry::Format;
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -74,6 +74,9 @@ pub enum Verb {
     /// Look at conflicts and how they were settled
     #[command(subcommand)]
     Conflicts(conflicts::Verb),
+    /// Try rules of your own before they are put in force
+    #[command(subcommand)]
+    Rules(rules::Verb),
     /// Let a dataset or a collection wait
     Pause(pause::Pause),
     /// Let it go on

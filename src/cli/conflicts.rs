@@ -21,6 +21,9 @@ pub enum Verb {
         /// Of this dataset only
         #[arg(long)]
         dataset: Option<String>,
+        /// Only those that wait for a person to look
+        #[arg(long)]
+        open: bool,
     },
     /// Show one conflict with all its inputs
     Show {
@@ -64,8 +67,9 @@ impl Verb {
     pub(super) fn run(&self, common: &Common, program: Program<'_>, output: &mut Output<'_>) -> Result<Exit> {
         let config = configuration(common, program)?;
         match self {
-            Verb::List { dataset } => {
-                let found = find(&config, of_dataset(&config, dataset.as_deref())?)?;
+            Verb::List { dataset, open } => {
+                let mut found = find(&config, of_dataset(&config, dataset.as_deref())?)?;
+                found.retain(|conflict| !open || conflict.open.is_some());
                 let rows: Vec<[String; 5]> = found.iter().map(row).collect();
                 output.answer(&json!(found), &table(["ID", "KEY", "WINNER", "LOSER", "RULE"], &rows));
             }
@@ -131,8 +135,9 @@ pub(super) fn told(found: &ConflictInfo) -> String {
         Some(loser) => format!("{} wins, {loser} loses", found.winner),
         None => "both are kept".into(),
     };
+    let open = found.open.as_ref().map_or_else(String::new, |why| format!("  open      {why}\n"));
     format!(
-        "{} of {}: {}\n{}{}{}  decided   by {} (rules version {}): {who}\n  result    {}\n{}",
+        "{} of {}: {}\n{}{}{}  decided   by {} (rules version {}): {who}\n  result    {}\n{open}{}",
         found.id,
         found.dataset,
         found.key,

@@ -17,6 +17,7 @@ pub mod output;
 pub mod parked;
 pub mod pause;
 pub mod remove;
+pub mod rules;
 pub mod run;
 pub mod status;
 pub mod topics;
@@ -96,6 +97,7 @@ fn carry_out(args: &Args, program: Program<'_>, output: &mut Output<'_>) -> Resu
         Verb::Doctor(verb) => verb.run(common, program, output),
         Verb::Topics(verb) => verb.run(common, program, output),
         Verb::Conflicts(verb) => verb.run(common, program, output),
+        Verb::Rules(verb) => verb.run(common, program, output),
         Verb::Pause(verb) => verb.run(common, program, output, true),
         Verb::Resume(verb) => verb.run(common, program, output, false),
         Verb::Deletes(verb) => verb.run(common, program, output),

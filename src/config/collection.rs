@@ -1,6 +1,7 @@
 //! A collection of a dataset: its key and fields, where it lies on each platform, and what of it
 //! travels. Fields may be left out; then the schema is taken from the source.
 
+use super::custom::CustomRule;
 use super::errors::{alternatives, suggestion};
 use super::merge::MergeRules;
 use super::redact::Settings;
@@ -42,6 +43,9 @@ pub struct Collection {
     /// How its fields are merged, where that is not as the dataset says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merge: Option<MergeRules>,
+    /// The rule its conflicts are settled by, where that is not the dataset's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomRule>,
     /// What single platforms see of it; what is said here stands in place of what is said above.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub views: IndexMap<String, Excerpt>,
@@ -59,6 +63,7 @@ impl Collection {
             masks: IndexMap::new(),
             row_filter: None,
             merge: None,
+            custom: None,
             views: IndexMap::new(),
         }
     }
@@ -103,9 +108,10 @@ impl Collection {
         let masks = section.item("masks").map(|item| masks(&item)).unwrap_or_default();
         let row_filter = section.item("row-filter").and_then(|item| row_filter(&item));
         let merge = section.item("merge").and_then(|item| item.section("rules of a merge")).map(MergeRules::read);
+        let custom = section.item("custom").and_then(|item| item.section("a rule")).map(CustomRule::read);
         let views = section.item("views").map(|item| views(&item, platforms)).unwrap_or_default();
         let name = name.unwrap_or_default();
-        let collection = Collection { name, key, fields, on, columns, masks, row_filter, merge, views };
+        let collection = Collection { name, key, fields, on, columns, masks, row_filter, merge, custom, views };
         collection.check(&section);
         section.finish();
         if collection.name.is_empty() { None } else { Some(collection) }

@@ -1,6 +1,7 @@
 //! A dataset: which platforms hold it, how it is kept the same, and its collections.
 
 use super::collection::Collection;
+use super::custom::CustomRule;
 use super::errors::{At, alternatives, suggestion};
 use super::merge::MergeRules;
 use super::platform::Platform;
@@ -11,8 +12,9 @@ use super::sync::{
 };
 use super::tree::Content;
 use crate::connectors::contract::Guarantee;
-use crate::event::Resolution;
+use crate::event::{Resolution, Schema};
 use crate::govern::Labels;
+use crate::resolve::custom::Rule;
 use crate::resolve::merge::{Misfit, misfits};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -41,6 +43,9 @@ pub struct Dataset {
     /// How fields are merged, with `conflict-resolution: merge`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merge: Option<MergeRules>,
+    /// The rule, with `conflict-resolution: custom`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomRule>,
     /// When, in `scheduled` mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
@@ -87,6 +92,17 @@ impl Lines {
     pub fn of(&self, key: &str) -> &At {
         self.keys.get(key).unwrap_or(&self.whole)
     }
+}
+
+/// A rule that cannot hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unfit {
+    /// The section it stands in.
+    pub key: &'static str,
+    /// Where in there.
+    pub path: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// What a platform does in a dataset.
@@ -146,6 +162,7 @@ impl Dataset {
             conflict_resolution: section
                 .or("conflict-resolution", defaults.resolution, |item| item.choice(&RESOLUTIONS)),
             merge: section.item("merge").and_then(|item| item.section("rules of a merge")).map(MergeRules::read),
+            custom: section.item("custom").and_then(|item| item.section("a rule")).map(CustomRule::read),
             schedule: section.item("schedule").map_or(defaults.schedule.clone(), |item| schedule(&item)),
             direction: section.or("direction", Direction::default(), |item| item.choice(&DIRECTIONS)),
             bootstrap: section.or("bootstrap", Bootstrap::default(), |item| item.choice(&BOOTSTRAPS)),
@@ -169,24 +186,53 @@ impl Dataset {
         whole.then_some(dataset)
     }
 
-    /// How concurrent writes to `collection` are settled.
+    /// How concurrent writes to `collection` are settled. The platforms have no numbers here.
     #[must_use]
     pub fn resolution(&self, collection: &Collection) -> Resolution {
         let none = MergeRules::default();
         let (own, above) = (collection.merge.as_ref().unwrap_or(&none), self.merge.as_ref().unwrap_or(&none));
-        match self.conflict_resolution {
-            ConflictResolution::Merge => Resolution::Merge(own.within(above)),
-            ConflictResolution::LastWriteWins | ConflictResolution::Custom => Resolution::LastWriteWins,
+        match (self.conflict_resolution, self.rule_of(collection)) {
+            (ConflictResolution::Merge, _) => Resolution::Merge(own.within(above)),
+            (ConflictResolution::Custom, Some(rule)) => Resolution::Custom(rule.with(own.within(above))),
+            (ConflictResolution::LastWriteWins | ConflictResolution::Custom, _) => Resolution::LastWriteWins,
         }
     }
 
+    /// The rule of a collection, with `conflict-resolution: custom`.
+    #[must_use]
+    pub fn rule_of<'a>(&'a self, collection: &'a Collection) -> Option<&'a CustomRule> {
+        collection.custom.as_ref().or(self.custom.as_ref())
+    }
+
+    /// What is wrong with how a collection's conflicts are settled, for rows of `schema`.
+    #[must_use]
+    pub fn unfit(&self, collection: &Collection, schema: &Schema) -> Vec<Unfit> {
+        let (custom, merge) = match self.resolution(collection) {
+            Resolution::LastWriteWins => return Vec::new(),
+            Resolution::Merge(merge) => (None, merge),
+            Resolution::Custom(custom) => (Some(custom.rule), custom.merge),
+        };
+        let of_merge =
+            misfits(&merge, schema).into_iter().map(|Misfit { path, why }| Unfit { key: "merge", path, why });
+        // A rule that cannot be compiled was told where it is written.
+        let flaw = custom.and_then(|rule| Rule::compile(&rule).ok()?.fits(schema).err());
+        let of_rule = flaw.map(|flaw| Unfit { key: "custom", path: "rule".into(), why: flaw.to_string() });
+        of_merge.chain(of_rule).collect()
+    }
+
     /// Rules that never hold, or not for what they are written for.
-    fn check_merge(&self, section: &Section<'_>) {
-        let said = self.merge.is_some() || self.collections.iter().any(|c| c.merge.is_some());
-        if said && self.conflict_resolution != ConflictResolution::Merge {
-            let at = if self.merge.is_some() { "merge" } else { "collections" };
-            section.problem(at, "rules of a merge count only with `conflict-resolution: merge`");
-            return;
+    fn check_rules(&self, section: &Section<'_>) {
+        let at = |key, own: bool| if own { "collections" } else { key };
+        for (key, word, said, counts) in [
+            ("merge", "merge", self.merge.is_some(), self.conflict_resolution != ConflictResolution::LastWriteWins),
+            ("custom", "custom", self.custom.is_some(), self.conflict_resolution == ConflictResolution::Custom),
+        ] {
+            let own = |c: &Collection| if key == "merge" { c.merge.is_some() } else { c.custom.is_some() };
+            if !counts && (said || self.collections.iter().any(own)) {
+                let what = if key == "merge" { "rules of a merge count" } else { "a rule counts" };
+                section.problem(at(key, !said), format!("{what} only with `conflict-resolution: {word}`"));
+                return;
+            }
         }
         if self.collections.len() > 1 && self.merge.as_ref().is_some_and(|merge| !merge.fields.is_empty()) {
             section.problem(
@@ -195,12 +241,10 @@ impl Dataset {
             );
         }
         for collection in &self.collections {
-            let (Resolution::Merge(merge), Some(schema)) = (self.resolution(collection), collection.schema()) else {
-                continue;
-            };
-            let at = if collection.merge.is_some() { "collections" } else { "merge" };
-            for Misfit { path, why } in misfits(&merge, &schema) {
-                section.problem(at, format!("`{path}`: {why}"));
+            let Some(schema) = collection.schema() else { continue };
+            for Unfit { key, path, why } in self.unfit(collection, &schema) {
+                let own = if key == "merge" { collection.merge.is_some() } else { collection.custom.is_some() };
+                section.problem(at(key, own), format!("`{path}`: {why}"));
             }
         }
     }
@@ -210,7 +254,7 @@ impl Dataset {
         if self.sync_mode == Mode::Scheduled && self.schedule.is_none() && section.item("schedule").is_none() {
             section.problem("schedule", "missing; expected a cron expression, because `sync-mode` is scheduled");
         }
-        self.check_merge(section);
+        self.check_rules(section);
         // read-11: where a dataset begins, nothing of it is masked or away.
         for view in self.collections.iter().filter_map(|c| c.views.get(&self.source)) {
             if view.masks.is_some() || view.row_filter.is_some() {
@@ -222,12 +266,13 @@ impl Dataset {
 }
 
 fn lines(section: &Section<'_>) -> Lines {
-    const KEYS: [&str; 11] = [
+    const KEYS: [&str; 12] = [
         "source",
         "destinations",
         "sync-mode",
         "conflict-resolution",
         "merge",
+        "custom",
         "schedule",
         "direction",
         "guarantee",

@@ -6,8 +6,12 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const DELETES: [(&str, Deletes); 3] =
-    [("edit-wins", Deletes::EditWins), ("delete-wins", Deletes::DeleteWins), ("latest", Deletes::Latest)];
+const DELETES: [(&str, Deletes); 4] = [
+    ("edit-wins", Deletes::EditWins),
+    ("delete-wins", Deletes::DeleteWins),
+    ("latest", Deletes::Latest),
+    ("review", Deletes::Review),
+];
 
 /// A section `merge`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]

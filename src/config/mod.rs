@@ -6,6 +6,7 @@
 //! *run* what was loaded is asked separately, by `readiness`.
 
 pub mod collection;
+pub mod custom;
 pub mod dataset;
 pub mod errors;
 pub mod load;

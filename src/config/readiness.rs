@@ -57,11 +57,13 @@ fn not_yet(dataset: &Dataset, sink: &Sink) {
         Mode::Scheduled => refuse("sync-mode", "the mode `scheduled`", "use `real-time`"),
         Mode::Manual => refuse("sync-mode", "the mode `manual`", "use `real-time`"),
     }
-    match dataset.conflict_resolution {
-        ConflictResolution::LastWriteWins | ConflictResolution::Merge => {}
-        ConflictResolution::Custom => {
-            refuse("conflict-resolution", "the policy `custom`", "use `last-write-wins` or `merge`")
-        }
+    if dataset.conflict_resolution == ConflictResolution::Custom
+        && let Some(open) = dataset.collections.iter().find(|c| dataset.rule_of(c).is_none())
+    {
+        let text =
+            format!("`{}` has no rule; expected `custom: {{ rule: … }}`, see `driftless rules --help`", open.name);
+        let path = format!("{}.custom", dataset.lines.path);
+        sink.report(Code::ConfigInvalid, dataset.lines.of("conflict-resolution"), &path, text);
     }
     if dataset.on_local_edit == OnLocalEdit::Restore && dataset.direction == Direction::OneWay {
         refuse("on-local-edit", "`on-local-edit: restore`", "use `park`");

@@ -206,6 +206,7 @@ impl<S: Subject> Bench<S> {
             cause: Cause::FastForward,
             ack: Ack::new(),
             rctr: 0,
+            conflicted: 0,
             conflict: None,
             asked: None,
             copy: false,

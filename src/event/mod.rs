@@ -40,7 +40,7 @@ pub use record::{
 };
 pub use review::{Asked, Review};
 pub use row::Row;
-pub use rules::{Bootstrap, Control, ControlInput, Deletes, FieldRule, Merge, Resolution, Rules};
+pub use rules::{Bootstrap, Control, ControlInput, Custom, Deletes, FieldRule, Merge, Otherwise, Resolution, Rules};
 pub use schema::{Field, Schema, SchemaId, Type};
 pub use truncate::{Gone, Truncate};
 pub use value::{Text, Value};
@@ -72,6 +72,7 @@ impl Canonical {
             cause: Cause::FastForward,
             ack: Ack::new(),
             rctr: 0,
+            conflicted: 0,
             conflict: None,
             asked: None,
             copy: false,

@@ -181,6 +181,10 @@ pub struct Conflict {
     pub rules: u64,
     /// The writer's base was in doubt (agent-9).
     pub ambiguous_base: bool,
+    /// The version that settled the conflict of this record before; 0 if there was none.
+    pub earlier: Seq,
+    /// Why a person shall look at it: what stands is provisional. `None` if it is settled for good.
+    pub open: Option<Arc<str>>,
 }
 
 /// What the dataset is from here on: in `<c>`, the journal of the resolver.
@@ -222,6 +226,8 @@ pub struct Canonical {
     pub ack: Ack,
     /// The resolver's counter after this version.
     pub rctr: Ctr,
+    /// The newest version of the record that settled a conflict, this one included; 0 if none did.
+    pub conflicted: Seq,
     /// The conflict this version settles.
     pub conflict: Option<Box<Conflict>>,
     /// Who asked for this version through driftless; `None` for what happened on a platform.

@@ -62,6 +62,32 @@ pub enum Resolution {
     LastWriteWins,
     /// Field by field, against the version both changed.
     Merge(Merge),
+    /// By a rule of the user's own.
+    Custom(Custom),
+}
+
+/// A rule of the user's own.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Custom {
+    /// The rule, in CEL.
+    pub rule: Arc<str>,
+    /// What stands, provisionally, where the rule fails.
+    pub otherwise: Otherwise,
+    /// What the rule sees as `merged`.
+    pub merge: Merge,
+    /// The platforms by the names the rule sees.
+    pub names: Vec<(PlatformNo, Arc<str>)>,
+}
+
+/// What stands until a person has looked, where a rule could not decide.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Otherwise {
+    /// The most recent write.
+    #[default]
+    Latest,
+    /// What a merge makes of both.
+    Merged,
 }
 
 /// How fields are merged, and edits with deletes.
@@ -85,6 +111,8 @@ pub enum Deletes {
     DeleteWins,
     /// The later of both.
     Latest,
+    /// The edit stays until a person has looked.
+    Review,
 }
 
 /// How a field is settled that both writers changed.

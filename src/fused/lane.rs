@@ -10,7 +10,7 @@ use crate::event::{
     Vv,
 };
 use crate::guard;
-use crate::resolve::{self, PartState};
+use crate::resolve::{self, History, PartState};
 use crate::runtime::error::Result;
 use crate::state::view::View as Heads;
 use std::collections::HashMap;
@@ -205,7 +205,7 @@ impl Lane {
             entry: None,
             ambiguous_base: false,
         };
-        let version = resolve::step(&self.state, 0, &proposal, &None)?;
+        let version = resolve::step(&self.state, 0, &proposal, &History::default())?;
         let version = Arc::new(self.state.seal(Canonical { origin: Origin::Source(at), ..version }, id));
         self.fold(me, &version);
         Ok(version)

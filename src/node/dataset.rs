@@ -6,11 +6,11 @@ use super::log::Opened;
 use super::mode::{Mode, mode};
 use super::project;
 use super::roster::{Roster, Ruling};
+use crate::config::dataset::Unfit;
 use crate::config::{self, Bootstrap, Collection, SchemaChanges};
 use crate::connectors::contract::{BatchLimit, Capture, Connector, Place, Scope};
 use crate::event::lineage::{self, Step, Taken};
 use crate::event::{self, ActorId, PlatformNo, Position, Resolution, Schema, SchemaId};
-use crate::resolve::merge::{Misfit, misfits};
 use crate::runtime::error::{Code, Error, Result};
 use crate::settle;
 use crate::topic::lineages::Lineages;
@@ -170,15 +170,15 @@ pub async fn prepare(
     Ok(Dataset { config: config.clone(), members, actors, collections, mode, lineages: Arc::new(lineages) })
 }
 
-/// Whether each rule of a merge can hold: for one version of the schema at least, because a field that was
-/// dropped since is no reason to stop.
+/// Whether each rule can hold: for one version of the schema at least, because a field that was dropped since is no
+/// reason to stop.
 fn fitting(config: &config::Dataset, collection: &config::Collection, versions: &[Arc<Schema>]) -> Result<()> {
-    let Resolution::Merge(merge) = config.resolution(collection) else { return Ok(()) };
-    let of = |schema: &Arc<Schema>| misfits(&merge, schema);
+    let of = |schema: &Arc<Schema>| config.unfit(collection, schema);
     let Some(newest) = versions.last().map(of) else { return Ok(()) };
-    let never = |misfit: &&Misfit| versions.iter().all(|schema| of(schema).iter().any(|m| m.path == misfit.path));
-    let Some(Misfit { path, why }) = newest.iter().find(never) else { return Ok(()) };
-    let at = format!("{} merge.fields.{path}", config.lines.of("merge"));
+    let never = |unfit: &&Unfit| versions.iter().all(|schema| of(schema).iter().any(|u| u.path == unfit.path));
+    let Some(Unfit { key, path, why }) = newest.iter().find(never) else { return Ok(()) };
+    let path = if *key == "merge" { format!("merge.fields.{path}") } else { format!("{key}.{path}") };
+    let at = format!("{} {path}", config.lines.of(key));
     Err(Error::new(Code::ConfigInvalid, format!("a rule of `{}` cannot hold: {why}", collection.name)).at("rule", at))
 }
 
@@ -230,7 +230,13 @@ async fn seats(roster: &mut Roster, config: &config::Dataset, members: &[Member]
         }
         Bootstrap::LatestWins => event::Bootstrap::Latest,
     };
-    let resolutions = config.collections.iter().map(|c| (c.name.clone(), config.resolution(c))).collect();
+    let named = |mut resolution: Resolution| {
+        if let Resolution::Custom(custom) = &mut resolution {
+            custom.names = numbers.iter().map(|(name, number)| (*number, (*name).into())).collect();
+        }
+        resolution
+    };
+    let resolutions = config.collections.iter().map(|c| (c.name.clone(), named(config.resolution(c)))).collect();
     let rules = roster.rules(&config.name, &Ruling { version: 0, priority, bootstrap, resolutions }).await?;
     Ok((actors, rules))
 }

@@ -55,6 +55,8 @@ pub struct ConflictInfo {
     pub proposal: Value,
     /// What is there from then on; null if it was deleted.
     pub result: Value,
+    /// Why a person shall look at it: what stands is provisional. Null if it was settled for good.
+    pub open: Option<String>,
     /// What a person decided later; null if nobody has.
     pub decided: Option<DecidedInfo>,
 }
@@ -138,11 +140,12 @@ pub(super) async fn conflicts_of(log: &Opened, at: &Partition) -> Result<Vec<(u6
     Ok(found)
 }
 
-struct Shown<'a> {
-    log: &'a Opened,
-    roster: &'a Roster,
-    dataset: &'a str,
-    collection: &'a str,
+/// How conflicts of a collection are shown.
+pub(super) struct Shown<'a> {
+    pub(super) log: &'a Opened,
+    pub(super) roster: &'a Roster,
+    pub(super) dataset: &'a str,
+    pub(super) collection: &'a str,
 }
 
 impl Shown<'_> {
@@ -157,6 +160,7 @@ impl Shown<'_> {
             let mut shown = self.conflict(at, *settled_ms, version, conflict).await?;
             if let Some((decided_ms, by)) = decision(version.seq) {
                 shown.decided = Some(self.decided(*decided_ms, by).await?);
+                shown.open = None;
             }
             found.push(shown);
         }
@@ -173,7 +177,7 @@ impl Shown<'_> {
         Ok(DecidedInfo { by, why, decided_ms, version: version.seq, result: value })
     }
 
-    async fn conflict(
+    pub(super) async fn conflict(
         &self,
         at: &Partition,
         settled_ms: u64,
@@ -214,6 +218,7 @@ impl Shown<'_> {
             head: self.side(&conflict.head).await?,
             proposal: self.side(&conflict.proposal).await?,
             result,
+            open: conflict.open.as_deref().map(ToOwned::to_owned),
             decided: None,
         })
     }
@@ -230,7 +235,7 @@ impl Shown<'_> {
         )
     }
 
-    async fn schema(&self, id: SchemaId) -> Result<Arc<Schema>> {
+    pub(super) async fn schema(&self, id: SchemaId) -> Result<Arc<Schema>> {
         self.log.coded.schema(id).await
     }
 

@@ -17,6 +17,7 @@ pub mod letters;
 pub mod log;
 pub mod mode;
 pub mod roster;
+pub mod rules;
 
 mod agents;
 mod exclusive;
@@ -181,6 +182,14 @@ impl View {
     /// As the log has them.
     pub async fn conflicts(&self, dataset: Option<&str>) -> Result<Vec<inspect::ConflictInfo>> {
         inspect::list_conflicts(&self.log, self.clock.clone(), &self.config, dataset).await
+    }
+
+    /// What a rule would have made of the recorded conflicts.
+    ///
+    /// # Errors
+    /// As `rules::try_rule`.
+    pub async fn try_rule(&self, trial: &rules::Trial) -> Result<rules::TrialInfo> {
+        rules::try_rule(&self.log, self.clock.clone(), &self.config, trial).await
     }
 }
 

@@ -87,6 +87,7 @@ pub fn placed(version: Canonical, input: &Record, idx: u32) -> Canonical {
 mod tests {
     use super::*;
     use crate::event::{Cause, Dot, Hlc, Loser, PlatformNo, Position, Row, Schema, SchemaId, Stamp, Txn, Vv};
+    use crate::resolve::History;
     use crate::resolve::step;
     use std::sync::Arc;
 
@@ -112,7 +113,7 @@ mod tests {
     }
 
     fn settle(state: &mut PartState, offset: u64, proposal: &Proposal, idx: u32, size: u32) -> Arc<Canonical> {
-        let version = step(state, offset, proposal, &None).unwrap();
+        let version = step(state, offset, proposal, &History::default()).unwrap();
         let version =
             Arc::new(state.seal(Canonical { idx, last: idx + 1 >= size, ..version }, offset * 10 + u64::from(idx)));
         state.fold(&version, None);

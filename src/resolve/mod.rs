@@ -2,31 +2,42 @@
 //! input prefix alone (resolve-3, P7). No clock, no I/O, no task. `step` decides, `PartState::fold` takes
 //! over what was decided, so that state = fold(D) by construction (resolve-12).
 
+pub mod custom;
 pub mod group;
 pub mod merge;
 #[cfg(test)]
 mod part_tests;
 pub mod policy;
 mod review;
+mod rows;
 pub mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::event::lineage::Lens;
 use crate::event::{
     Ack, ActorId, Bootstrap, Canonical, Cause, Conflict, Ctr, Dot, Fp, Hlc, Join, Key, Loser, Offset, Op, Origin,
-    Proposal, Row, Schema, SchemaId, Seq, Side, Value, Vv,
+    Proposal, Row, SchemaId, Seq, Side, Vv,
 };
 use crate::guard;
-use crate::runtime::error::{Code, Error, Result};
+use crate::runtime::error::Result;
 use policy::{Case, Decision};
-pub use policy::{Merged, Policy};
+pub use policy::{InForce, Merged, Policy};
+use rows::{common, filled, filled_from, fingerprint, grown, lifted};
 pub use state::PartState;
-use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Where ancestors come from: fetched before `step` is called (resolve-12).
-pub type Ancestor = Option<Arc<Canonical>>;
+/// Old versions that `step` looks at: fetched before it is called (resolve-12).
+#[derive(Clone, Default, Debug)]
+pub struct History {
+    /// What the writer changed, if `wants` asks for it and it is there.
+    pub ancestor: Option<Arc<Canonical>>,
+    /// The versions that settled earlier conflicts of the record, the newest first, if `wants_past` asks for them:
+    /// `PAST_MAX` at most.
+    pub past: Vec<Arc<Canonical>>,
+}
+
+/// Earlier conflicts that a rule sees.
+pub const PAST_MAX: usize = 8;
 
 /// The version `step` needs beside the state to settle a proposal: what the writer changed; `None`
 /// if it needs none.
@@ -38,8 +49,15 @@ pub fn wants(state: &PartState, proposal: &Proposal) -> Option<(Key, Seq)> {
     (!settled && proposal.before.is_none() && seq > 0).then(|| (proposal.key.clone(), seq))
 }
 
+/// The version with the newest of the earlier conflicts `step` looks at; each names the one before it. 0 for none.
+#[must_use]
+pub fn wants_past(state: &PartState, proposal: &Proposal) -> Seq {
+    let looks = |head: &&Arc<Canonical>| state.rules.policy().looks_back() && !head.vv.le(&proposal.ctx);
+    state.heads.get(&proposal.key).filter(looks).map_or(0, |head| head.conflicted)
+}
+
 /// Settles a proposal: the next canonical version of its key. Not sealed yet (`journal::seal`).
-pub fn step(state: &PartState, offset: Offset, proposal: &Proposal, ancestor: &Ancestor) -> Result<Canonical> {
+pub fn step(state: &PartState, offset: Offset, proposal: &Proposal, history: &History) -> Result<Canonical> {
     let head = state.heads.get(&proposal.key);
     let nothing = Vv::new();
     let head_vv = head.map_or(&nothing, |h| &h.vv);
@@ -50,14 +68,14 @@ pub fn step(state: &PartState, offset: Offset, proposal: &Proposal, ancestor: &A
         Some(head) if joins(state, proposal) && says_the_same(state, proposal, head)? => {
             Ok(join_equal(state, offset, proposal, head))
         }
-        Some(head) => merge(state, offset, proposal, head, ancestor),
+        Some(head) => merge(state, offset, proposal, head, history),
         None => fast_forward(state, offset, proposal, None),
     }
 }
 
 /// Whether equal content settles a proposal. Copies that meet are the same data, whatever the policy (who-4).
 fn joins(state: &PartState, proposal: &Proposal) -> bool {
-    policy::of(&state.rules).joins_equal_content() || is_copy(proposal)
+    state.rules.policy().joins_equal_content() || is_copy(proposal)
 }
 
 /// A copy of what a platform held before it belonged to the dataset.
@@ -111,9 +129,9 @@ fn merge(
     offset: Offset,
     proposal: &Proposal,
     head: &Canonical,
-    fetched: &Ancestor,
+    history: &History,
 ) -> Result<Canonical> {
-    let ancestor = ancestor_of(head, proposal, fetched);
+    let ancestor = ancestor_of(head, proposal, history.ancestor.as_deref());
     let changed = ancestor.as_ref().and_then(|a| Some((a.value.as_deref()?, a.schema)));
     // read-11: a record that was new to a writer who sees a part of it.
     let is_new = changed.is_none() && proposal.is_part() && (ancestor.is_some() || wants(state, proposal).is_none());
@@ -121,7 +139,8 @@ fn merge(
     let (value, fp) = filled(state, proposal, base, is_new)?;
     let ours = side_of_head(head);
     let theirs = Side { value, fp, ..side_of_proposal(proposal) };
-    let Decision { merged, rule } = decide(state, proposal, ancestor.as_ref(), &ours, &theirs)?;
+    let sides = Sides { ancestor: ancestor.as_ref(), ours: &ours, theirs: &theirs };
+    let Decision { merged, rule, open } = decide(state, proposal, &sides, &history.past)?;
     let rdot = Dot { actor: ActorId::RESOLVER, ctr: used_of(state, proposal) + 1 };
     let vv = head.vv.join(&proposal.ctx).with(proposal.dot).with(rdot);
     // value-4: a merge takes `by` and `ts` of the winner, and the schema its value is of (read-10).
@@ -147,10 +166,13 @@ fn merge(
         rule,
         rules: state.rules.version,
         ambiguous_base: proposal.ambiguous_base,
+        earlier: head.conflicted,
+        open,
     };
     let draft = Draft { after, fp, schema, ts, vv, by, cause: Cause::Merge };
     let mut version = draft.version(state, offset, proposal, Some(head));
     version.rctr = rdot.ctr;
+    version.conflicted = state.seq() + 1;
     version.conflict = guard!("conflict-log", true).then(|| Box::new(conflict));
     Ok(version)
 }
@@ -168,15 +190,17 @@ fn won(state: &PartState, proposal: &Proposal, head: &Canonical, theirs: &Side) 
     Ok((Some(Arc::new(whole)), fp))
 }
 
+/// What is settled.
+#[derive(Clone, Copy)]
+struct Sides<'a> {
+    ancestor: Option<&'a Side>,
+    ours: &'a Side,
+    theirs: &'a Side,
+}
+
 /// Who wins: `bootstrap` for a copy that meets other content (who-4), the policy for everything else.
-fn decide(
-    state: &PartState,
-    proposal: &Proposal,
-    ancestor: Option<&Side>,
-    ours: &Side,
-    theirs: &Side,
-) -> Result<Decision> {
-    let copy = is_copy(proposal);
+fn decide(state: &PartState, proposal: &Proposal, sides: &Sides<'_>, past: &[Arc<Canonical>]) -> Result<Decision> {
+    let (copy, Sides { ours, theirs, .. }) = (is_copy(proposal), *sides);
     let later = || policy::last_writer(&state.rules, ours, theirs);
     let by_source = |actor: ActorId, source| actor.platform() == source;
     let (merged, rule) = match state.rules.bootstrap {
@@ -186,34 +210,29 @@ fn decide(
         }
         Bootstrap::Source(_) if copy => (later(), "source-wins"),
         Bootstrap::Latest if copy => (later(), "latest-wins"),
-        _ => return settle(state, ancestor, ours, theirs),
+        _ => return settle(state, sides, past),
     };
-    Ok(Decision { merged, rule: format!("bootstrap: {rule}").into() })
+    Ok(Decision { merged, rule: format!("bootstrap: {rule}").into(), open: None })
+}
+
+/// What the rules in force would make of a conflict that was settled by others.
+///
+/// # Errors
+/// If a schema of its sides is not known.
+pub fn again(state: &PartState, conflict: &Conflict, past: &[Arc<Canonical>]) -> Result<Decision> {
+    let Conflict { ancestor, head, proposal, .. } = conflict;
+    settle(state, &Sides { ancestor: ancestor.as_ref(), ours: head, theirs: proposal }, past)
 }
 
 /// The policy's decision, on rows of one schema.
-fn settle(state: &PartState, ancestor: Option<&Side>, ours: &Side, theirs: &Side) -> Result<Decision> {
+fn settle(state: &PartState, sides: &Sides<'_>, past: &[Arc<Canonical>]) -> Result<Decision> {
+    let Sides { ancestor, ours, theirs } = *sides;
     let schema = common(state, ours, theirs)?;
     let ancestor = ancestor.map(|side| lifted(state, side, schema)).transpose()?;
     let (head, proposal) = (lifted(state, ours, schema)?, lifted(state, theirs, schema)?);
-    let case = Case { rules: &state.rules, schema, ancestor: ancestor.as_deref(), head: &head, proposal: &proposal };
-    Ok(policy::of(&state.rules).merge(&case))
-}
-
-/// The schema a merge of two sides is under: the later one (read-10). A deletion has no fields.
-fn common<'a>(state: &'a PartState, ours: &Side, theirs: &Side) -> Result<&'a Arc<Schema>> {
-    let age = |side: &Side| {
-        let at = state.schemas.iter().position(|s| s.id == side.schema);
-        (side.value.is_some(), at)
-    };
-    known(state, if age(ours) > age(theirs) { ours } else { theirs }.schema)
-}
-
-/// A side with its row in another version of the schema: what it does not have it says nothing of.
-fn lifted<'a>(state: &PartState, side: &'a Side, to: &Arc<Schema>) -> Result<Cow<'a, Side>> {
-    let Some(row) = side.value.as_deref().filter(|_| side.schema != to.id) else { return Ok(Cow::Borrowed(side)) };
-    let row = Lens::new(known(state, side.schema)?, to).lift(row, &Value::Unchanged);
-    Ok(Cow::Owned(Side { value: Some(Arc::new(row)), schema: to.id, ..side.clone() }))
+    let rules = &state.rules;
+    let case = Case { rules, schema, ancestor: ancestor.as_deref(), head: &head, proposal: &proposal, past };
+    Ok(rules.policy().merge(&case))
 }
 
 /// What is new in a version, before it takes its place in the journal.
@@ -248,6 +267,7 @@ impl Draft {
             cause: self.cause,
             ack: acknowledge(head, proposal, state.seq() + 1),
             rctr: used_of(state, proposal),
+            conflicted: head.map_or(0, |h| h.conflicted),
             conflict: None,
             asked: None,
             copy: false,
@@ -270,12 +290,12 @@ fn acknowledge(head: Option<&Canonical>, proposal: &Proposal, seq: Seq) -> Ack {
 
 /// The value the writer changed: the before-image, its own last write if it had not seen that merged,
 /// or the version it had in front of it. `None` where there was nothing, or it is not known any more.
-fn ancestor_of(head: &Canonical, proposal: &Proposal, fetched: &Ancestor) -> Option<Side> {
+fn ancestor_of(head: &Canonical, proposal: &Proposal, fetched: Option<&Canonical>) -> Option<Side> {
     if let Some(before) = &proposal.before {
         let base = Side { value: Some(before.clone()), fp: Fp::default(), ..side_of_proposal(proposal) };
         return Some(Side { dot: None, seq: proposal.base_seq, vv: proposal.ctx.clone(), ..base });
     }
-    let fetched = fetched.as_deref()?;
+    let fetched = fetched?;
     match (&fetched.conflict, own_unseen(head, proposal)) {
         // A merge came of it: what the writer has is what it wrote.
         (Some(conflict), Some(_)) => Some(conflict.proposal.clone()),
@@ -315,70 +335,4 @@ fn side_of_proposal(proposal: &Proposal) -> Side {
         schema: proposal.schema,
         value: proposal.value.clone(),
     }
-}
-
-/// The proposal's value with its unchanged fields taken from `base` (value-2), and its fingerprint. Where
-/// there is none and the writer does not see those fields (`unseen`), the record begins without them.
-fn filled(
-    state: &PartState,
-    proposal: &Proposal,
-    base: Option<(&Row, SchemaId)>,
-    unseen: bool,
-) -> Result<(Option<Arc<Row>>, Fp)> {
-    let Some(partial) = proposal.value.as_ref().filter(|v| v.is_partial()) else {
-        return Ok((proposal.value.clone(), proposal.fp));
-    };
-    let full = match base {
-        Some(base) => filled_from(state, partial, proposal.schema, base)?,
-        None if unseen => Some(partial.completed_from(None)),
-        None => None,
-    };
-    let full = full.map(Arc::new).ok_or_else(|| {
-        let what = "a change leaves fields out as unchanged, and the version it changed is not in the log any more";
-        Error::new(Code::HistoryLost, what).at("dot", format!("{:?}", proposal.dot))
-    })?;
-    let fp = fingerprint(state, Some(&full), proposal)?;
-    Ok((Some(full), fp))
-}
-
-/// A row with its unchanged fields from a base of the same or another version of the schema.
-fn filled_from(state: &PartState, partial: &Row, of: SchemaId, base: (&Row, SchemaId)) -> Result<Option<Row>> {
-    let (base, schema) = base;
-    if schema == of {
-        return Ok(partial.filled_from(base));
-    }
-    // read-10: a field that the base's schema did not have yet was null there.
-    let lens = Lens::new(known(state, schema)?, known(state, of)?);
-    Ok(partial.filled_from(&lens.lift(base, &Value::Null)))
-}
-
-fn fingerprint(state: &PartState, value: Option<&Row>, proposal: &Proposal) -> Result<Fp> {
-    let Some(row) = value else { return Ok(Fp::ABSENT) };
-    Ok(Fp::of_row(known(state, proposal.schema)?, row))
-}
-
-/// What is written under an earlier version of the schema says nothing of fields that came later: those stay
-/// as the other side has them, or platforms that have them would differ for ever (read-10).
-fn grown(
-    state: &PartState,
-    won: (Option<Arc<Row>>, Fp, SchemaId),
-    (theirs, schema): (Option<&Row>, SchemaId),
-) -> Result<(Option<Arc<Row>>, Fp, SchemaId)> {
-    let age = |id: SchemaId| state.schemas.iter().position(|s| s.id == id);
-    let is_later = age(won.2).zip(age(schema)).is_some_and(|(won, other)| won < other);
-    let (Some(row), Some(theirs), true) = (&won.0, theirs, is_later) else { return Ok(won) };
-    let to = known(state, schema)?;
-    let lens = Lens::new(known(state, won.2)?, to);
-    let value =
-        |i: usize| lens.place(i).map_or_else(|| theirs.get(i), |at| row.get(at)).unwrap_or(&Value::Null).clone();
-    let row = Row((0..to.fields.len()).map(value).collect());
-    let fp = Fp::of_row(to, &row);
-    Ok((Some(Arc::new(row)), fp, schema))
-}
-
-/// read-10: announced in this partition before its first user.
-fn known(state: &PartState, id: SchemaId) -> Result<&Arc<Schema>> {
-    state.schemas.iter().find(|s| s.id == id).ok_or_else(|| {
-        Error::new(Code::ProposalsMissing, "a change uses a schema that was never announced").at("schema", id.0)
-    })
 }

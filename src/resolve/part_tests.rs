@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::{Field, PlatformNo, Position, Schema, SchemaId, Stamp, Type, Value};
+use crate::runtime::error::Code;
 
 fn actor(platform: u16) -> ActorId {
     ActorId::new(PlatformNo(platform), 1)
@@ -56,7 +57,7 @@ impl World {
     fn try_settle(&mut self, proposal: &Proposal) -> Result<Arc<Canonical>> {
         let ancestor =
             wants(&self.state, proposal).and_then(|(_, seq)| self.old.iter().find(|v| v.seq == seq).cloned());
-        let version = step(&self.state, 0, proposal, &ancestor)?;
+        let version = step(&self.state, 0, proposal, &History { ancestor, ..History::default() })?;
         let version = Arc::new(self.state.seal(version, self.state.seq() + 1));
         self.state.fold(&version, None);
         self.old.push(version.clone());

@@ -1,8 +1,11 @@
 //! Who wins when two writes have not seen each other. A policy is pure and total: equal inputs give
 //! equal outcomes on every node (resolve-8).
 
-use crate::event::{ActorId, Loser, PlatformNo, Resolution, Row, Rules, Schema, Side};
+use super::custom::Custom;
+use crate::event::{ActorId, Canonical, Loser, PlatformNo, Resolution, Row, Rules, Schema, Side};
 use std::cmp::Reverse;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// Two writes that have not seen each other. All rows are in one schema; a field that a side's own schema does not
@@ -18,6 +21,8 @@ pub struct Case<'a> {
     pub head: &'a Side,
     /// The version that came.
     pub proposal: &'a Side,
+    /// The versions that settled earlier conflicts of the record, the newest first, if the policy looks at them.
+    pub past: &'a [Arc<Canonical>],
 }
 
 /// What becomes of a conflict.
@@ -45,6 +50,8 @@ pub struct Decision {
     pub merged: Merged,
     /// The rule that led to it.
     pub rule: Arc<str>,
+    /// Why a person shall look at it; `None` if it is settled for good.
+    pub open: Option<Arc<str>>,
 }
 
 /// Settles concurrent writes; asked only when neither had seen the other.
@@ -57,14 +64,56 @@ pub trait Policy: Send + Sync {
     fn joins_equal_content(&self) -> bool {
         true
     }
+
+    /// Whether it looks at earlier conflicts of the record.
+    fn looks_back(&self) -> bool {
+        false
+    }
 }
 
-/// The policy of the rules in force.
-#[must_use]
-pub fn of(rules: &Rules) -> &dyn Policy {
-    match &rules.resolution {
-        Resolution::LastWriteWins => &LastWriter,
-        Resolution::Merge(merge) => merge,
+/// Rules, with the policy they ask for made ready: a rule of the user's own is compiled once.
+#[derive(Clone)]
+pub struct InForce {
+    rules: Rules,
+    policy: Arc<dyn Policy>,
+}
+
+impl InForce {
+    /// What settles concurrent writes.
+    #[must_use]
+    pub fn policy(&self) -> &dyn Policy {
+        &*self.policy
+    }
+}
+
+impl From<Rules> for InForce {
+    fn from(rules: Rules) -> Self {
+        let policy: Arc<dyn Policy> = match &rules.resolution {
+            Resolution::LastWriteWins => Arc::new(LastWriter),
+            Resolution::Merge(merge) => Arc::new(merge.clone()),
+            Resolution::Custom(custom) => Arc::new(Custom::of(custom)),
+        };
+        InForce { rules, policy }
+    }
+}
+
+impl Default for InForce {
+    fn default() -> Self {
+        Rules::default().into()
+    }
+}
+
+impl Deref for InForce {
+    type Target = Rules;
+
+    fn deref(&self) -> &Rules {
+        &self.rules
+    }
+}
+
+impl fmt::Debug for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rules.fmt(f)
     }
 }
 
@@ -73,7 +122,8 @@ struct LastWriter;
 
 impl Policy for LastWriter {
     fn merge(&self, case: &Case<'_>) -> Decision {
-        Decision { merged: last_writer(case.rules, case.head, case.proposal), rule: "last-write-wins".into() }
+        let merged = last_writer(case.rules, case.head, case.proposal);
+        Decision { merged, rule: "last-write-wins".into(), open: None }
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn proposal(state: &PartState, review: &Review) -> Proposal {
 mod tests {
     use super::*;
     use crate::event::{Cause, Field, Loser, PlatformNo, Record, Schema, Type, Value, Vv};
-    use crate::resolve::{group, step};
+    use crate::resolve::{History, group, step};
 
     fn schema() -> Arc<Schema> {
         let fields = vec![Field { name: "v".into(), ty: Type::Int(64), nullable: false }];
@@ -76,7 +76,7 @@ mod tests {
             return None;
         }
         let change = group::change(state, record, 0).unwrap().into_owned();
-        let version = group::placed(step(state, offset, &change, &None).unwrap(), record, 0);
+        let version = group::placed(step(state, offset, &change, &History::default()).unwrap(), record, 0);
         let version = Arc::new(state.seal(version, offset + 1));
         state.fold(&version, None);
         Some(version)

@@ -1,8 +1,9 @@
 //! What a resolver knows of its partition: a fold over the valid records of D and the control inputs
 //! of C (resolve-1, resolve-2). Restored from S and the rest of D; nothing else is needed.
 
+use super::policy::InForce;
 use crate::event::{
-    Canonical, Control, Ctr, Link, Offset, Origin, Record, Rules, Schema, SchemaId, Seq, StateRecord, Validity,
+    Canonical, Control, Ctr, Link, Offset, Origin, Record, Schema, SchemaId, Seq, StateRecord, Validity,
 };
 use crate::event::{ResolverMark, Stamp};
 use crate::guard;
@@ -20,7 +21,7 @@ pub struct PartState {
     /// The resolver's counter of merge dots.
     pub rctr: Ctr,
     /// The rules in force.
-    pub rules: Rules,
+    pub rules: InForce,
     /// The schemas announced, newest last.
     pub schemas: Vec<Arc<Schema>>,
     /// Which records of C count, up to `c_off`.
@@ -46,7 +47,7 @@ impl PartState {
     pub fn restore_mark(&mut self, mark: &ResolverMark) {
         self.link = mark.link;
         self.rctr = mark.rctr;
-        self.rules = mark.rules.clone();
+        self.rules = mark.rules.clone().into();
         self.schemas.clone_from(&mark.schemas);
         self.changes = mark.changes.clone();
         self.c_off = mark.c_off;
@@ -81,7 +82,7 @@ impl PartState {
         let valid = claim::admit(&mut self.changes, record) || !guard!("claim-void", true);
         if let (true, Record::Control(input)) = (valid, record) {
             match &input.control {
-                Control::Rules(rules) => self.rules = rules.clone(),
+                Control::Rules(rules) => self.rules = rules.clone().into(),
                 Control::Schema(schema) => self.announce(schema),
             }
         }
@@ -116,7 +117,7 @@ impl PartState {
             c_off: self.c_off,
             changes: self.changes.clone(),
             rctr: self.rctr,
-            rules: self.rules.clone(),
+            rules: (*self.rules).clone(),
             schemas: self.schemas.clone(),
         }
     }

@@ -64,7 +64,7 @@ fn run(state: &mut PartState, inputs: &[Record]) -> Vec<Arc<Canonical>> {
             continue;
         }
         let Record::Proposal(proposal) = input else { continue };
-        let version = step(state, offset, proposal, &None).unwrap();
+        let version = step(state, offset, proposal, &History::default()).unwrap();
         let version = Arc::new(state.seal(version, 100 + offset));
         state.fold(&version, None);
         made.push(version);

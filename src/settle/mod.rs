@@ -8,10 +8,10 @@ pub mod history;
 mod told;
 
 use crate::event::{
-    Canonical, Control, ControlInput, Fp, Key, Offset, Record, Role, Rules, Schema, Seq, Stamp, Validity,
+    Canonical, Control, ControlInput, Fp, Key, Offset, Proposal, Record, Role, Rules, Schema, Seq, Stamp, Validity,
 };
 use crate::guard;
-use crate::resolve::{self, Ancestor, PartState, group};
+use crate::resolve::{self, History, PAST_MAX, PartState, group};
 use crate::runtime::clock::Clock;
 use crate::runtime::error::Result;
 use crate::runtime::progress::Progress;
@@ -217,11 +217,8 @@ impl Journal<'_> {
         outputs: &mut Vec<Arc<Canonical>>,
     ) -> Result<()> {
         let Some(change) = group::change(&self.state, input, idx) else { return Ok(()) };
-        let ancestor = match resolve::wants(&self.state, &change) {
-            Some((key, seq)) => self.fetch(&key, seq, outputs).await?,
-            None => None,
-        };
-        let version = resolve::step(&self.state, offset, &change, &ancestor)?;
+        let history = self.history(&change, outputs).await?;
+        let version = resolve::step(&self.state, offset, &change, &history)?;
         let id = u64::try_from(self.resolver.clock.fresh_id() & u128::from(u64::MAX)).unwrap_or_default();
         let version = Arc::new(self.state.seal(group::placed(version, input, idx), id));
         self.state.fold(&version, None);
@@ -229,8 +226,28 @@ impl Journal<'_> {
         Ok(())
     }
 
+    /// resolve-12: the old versions that `step` looks at.
+    async fn history(&mut self, change: &Proposal, outputs: &mut Vec<Arc<Canonical>>) -> Result<History> {
+        let ancestor = match resolve::wants(&self.state, change) {
+            Some((key, seq)) => self.fetch(&key, seq, outputs).await?,
+            None => None,
+        };
+        let (mut past, mut seq) = (Vec::new(), resolve::wants_past(&self.state, change));
+        while seq > 0 && past.len() < PAST_MAX {
+            let Some(version) = self.fetch(&change.key, seq, outputs).await? else { break };
+            seq = version.conflict.as_ref().map_or(0, |conflict| conflict.earlier);
+            past.push(version);
+        }
+        Ok(History { ancestor, past })
+    }
+
     /// An old version: the head, or found in D, once everything decided before has landed there.
-    async fn fetch(&mut self, key: &Key, seq: Seq, outputs: &mut Vec<Arc<Canonical>>) -> Result<Ancestor> {
+    async fn fetch(
+        &mut self,
+        key: &Key,
+        seq: Seq,
+        outputs: &mut Vec<Arc<Canonical>>,
+    ) -> Result<Option<Arc<Canonical>>> {
         if let Some(head) = self.state.heads.get(key).filter(|h| h.seq == seq) {
             return Ok(Some(head.clone()));
         }

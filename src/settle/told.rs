@@ -13,6 +13,7 @@ impl Journal<'_> {
         let (head, proposal) = (conflict.head.by, conflict.proposal.by);
         tracing::info!(
             target: CONFLICT, %partition, seq, ?key, rule = &*conflict.rule, loser = ?conflict.loser, %head, %proposal,
+            open = conflict.open.as_deref(),
             "settled"
         );
     }

@@ -60,6 +60,7 @@ impl Letters {
             cause: Cause::FastForward,
             ack: Ack::default(),
             rctr: 0,
+            conflicted: 0,
             conflict: None,
             asked: None,
             copy: false,

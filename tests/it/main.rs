@@ -21,6 +21,7 @@ mod process;
 mod projection;
 mod reference;
 mod refused;
+mod ruled;
 mod second;
 mod verbs;
 mod world;

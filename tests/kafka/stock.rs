@@ -289,6 +289,7 @@ impl Journal {
             cause: Cause::FastForward,
             ack: [Join { actor: ActorId(65537), ctr: 1, seq, fp_local: Fp([7; 16]) }].into_iter().collect(),
             rctr: 3,
+            conflicted: 0,
             conflict: None,
             asked: None,
             copy: false,
@@ -355,7 +356,8 @@ fn envelope(canonical: &Canonical, after: &Json, conflict: &Json) -> Json {
         "ts": canonical.ts.0, "fp": hex(&canonical.fp.0), "tomb": canonical.tomb, "schema": canonical.schema.0,
         "after": after, "by": canonical.by.0,
         "cause": if canonical.cause == Cause::Merge { "merge" } else { "fast_forward" },
-        "ack": ack, "rctr": canonical.rctr, "conflict": conflict, "asked": null, "copy": canonical.copy,
+        "ack": ack, "rctr": canonical.rctr, "conflicted": canonical.conflicted,
+        "conflict": conflict, "asked": null, "copy": canonical.copy,
     })
 }
 
@@ -378,6 +380,7 @@ fn conflict(head: (SchemaId, (Row, Json)), proposal: (SchemaId, (Row, Json))) ->
     let json = json!({
         "ancestor": null, "head": printed(head.0, head.1.1), "proposal": printed(proposal.0, proposal.1.1),
         "loser": "proposal", "rule": "last-write-wins", "rules": 1, "ambiguous_base": false,
+        "earlier": 2, "open": "look at it",
     });
     let conflict = Conflict {
         ancestor: None,
@@ -387,6 +390,8 @@ fn conflict(head: (SchemaId, (Row, Json)), proposal: (SchemaId, (Row, Json))) ->
         rule: "last-write-wins".into(),
         rules: 1,
         ambiguous_base: false,
+        earlier: 2,
+        open: Some("look at it".into()),
     };
     (Box::new(conflict), json)
 }

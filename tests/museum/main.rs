@@ -200,6 +200,8 @@ fn canonical(schema: &Schema, key: &Key) -> Arc<Canonical> {
         rule: "last-write-wins".into(),
         rules: 1,
         ambiguous_base: false,
+        earlier: 5,
+        open: Some("a rule asked for it".into()),
     };
     Arc::new(Canonical {
         key: key.clone(),
@@ -220,6 +222,7 @@ fn canonical(schema: &Schema, key: &Key) -> Arc<Canonical> {
         cause: Cause::Merge,
         ack: [Join { actor: dot(2, 3).actor, ctr: 3, seq: 8, fp_local: fp(4) }].into_iter().collect(),
         rctr: 1,
+        conflicted: 9,
         conflict: Some(Box::new(conflict)),
         asked: Some(Box::new(asked(7))),
         copy: false,

@@ -12,7 +12,7 @@ use super::oracle::{Oracle, Rest, is_checkpointed, replays};
 use super::product::{Access, Env, Platform, Product, RoleId, Start};
 use super::shared::{Count, Shared, Totals, trace};
 use super::workload::{Policy, Tags, key};
-use driftless::event::{ActorId, FieldRule, Key, Merge, PlatformNo, Record, Resolution, Rules};
+use driftless::event::{ActorId, Custom, FieldRule, Key, Merge, PlatformNo, Record, Resolution, Rules};
 use driftless::runtime::error::Result;
 use driftless::runtime::stop::Stop;
 use driftless::settle;
@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub partitions: u32,
     pub keys: usize,
     pub policy: Policy,
+    /// The rule that settles instead of a merge of sets; it has to come to the same.
+    pub custom: Option<&'static str>,
     /// Application operations at least.
     pub operations: usize,
     /// Faults of the scheduler fired at least; 0 for none at all.
@@ -181,10 +183,13 @@ fn create_topics(log: &MemoryLog<Arc<Record>>, topics: &Topics, platforms: usize
 
 /// As a node does before it begins a dataset. Nothing is lost by these rules, so that every loss that is seen was
 /// made by the protocol.
-fn say_rules(log: &MemoryLog<Arc<Record>>, changes: &Partition) {
+fn say_rules(log: &MemoryLog<Arc<Record>>, changes: &Partition, custom: Option<&str>) {
     let merge = Merge { fields: [("v".into(), FieldRule::Set)].into(), ..Merge::default() };
-    let rules = Rules { version: 1, resolution: Resolution::Merge(merge), ..Rules::default() };
-    land_all(log, settle::rule(log, changes, &rules));
+    let resolution = match custom {
+        Some(rule) => Resolution::Custom(Custom { rule: rule.into(), merge, ..Custom::default() }),
+        None => Resolution::Merge(merge),
+    };
+    land_all(log, settle::rule(log, changes, &Rules { version: 1, resolution, ..Rules::default() }));
 }
 
 /// What somebody outside says in a partition: it lands at once.
@@ -208,7 +213,7 @@ impl<'a> Simulation<'a> {
         let topics = Topics::new("sim", "d", None, config.partitions);
         create_topics(&log, &topics, config.platforms.len());
         if config.policy == Policy::Set {
-            (0..config.partitions).for_each(|partition| say_rules(&log, &topics.changes(partition)));
+            (0..config.partitions).for_each(|partition| say_rules(&log, &topics.changes(partition), config.custom));
         }
         let shared = Arc::new(Shared::new(tracing, config.partitions));
         let oracle = Oracle::new(shared.clone(), log.clone(), topics.clone(), config.policy);

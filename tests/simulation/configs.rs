@@ -17,6 +17,7 @@ const BASE: Config = Config {
     partitions: 1,
     keys: 2,
     policy: Policy::Set,
+    custom: None,
     operations: 14,
     faults: 3,
     fault_weight: 12,
@@ -89,6 +90,14 @@ pub(crate) const CONFIGS: &[Config] = &[
     GROUPS,
     STORM,
     Config { name: "3 log, reviews", reviews: 400, ..BASE },
+    // What it looks at of earlier conflicts is found again by whoever takes over (resolve-12).
+    Config {
+        name: "3 log, custom rule",
+        custom: Some("size(conflicts) > 1 && conflicts[0].version > conflicts[1].version ? merged : review(merged)"),
+        keys: 1,
+        reviews: 100,
+        ..BASE
+    },
     Config {
         name: "2 log, files, reviews, register",
         platforms: &[LOG, LOG, FILES],

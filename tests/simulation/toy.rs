@@ -325,6 +325,8 @@ fn settle(env: &Env, p: &Proposal, head: Option<&Canonical>, rctr: u64, flaw: Fl
             rule,
             rules: 0,
             ambiguous_base: false,
+            earlier: 0,
+            open: None,
         }));
     }
     Canonical {
@@ -346,6 +348,7 @@ fn settle(env: &Env, p: &Proposal, head: Option<&Canonical>, rctr: u64, flaw: Fl
         cause,
         ack,
         rctr,
+        conflicted: 0,
         conflict,
         asked: None,
         copy: false,

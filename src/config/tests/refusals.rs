@@ -29,7 +29,7 @@ fn run_refuses_what_does_not_exist_yet_and_says_on_which_line() {
         lines,
         [
             "8 the mode `scheduled` does not exist in this version yet; use `real-time`",
-            "9 the policy `custom` does not exist in this version yet; use `last-write-wins` or `merge`",
+            "9 `c` has no rule; expected `custom: { rule: … }`, see `driftless rules --help`",
         ]
     );
     for (word, key) in [("manual", "sync-mode"), ("custom", "conflict-resolution")] {
@@ -95,11 +95,18 @@ fn each_mistake_is_told_with_line_path_and_what_is_expected() {
         (in_dataset("  collections: [{name: c}, {name: c}]"), "dataset.collections[1]: another collection is called `c`"),
         (in_dataset("  collections: [{name: ledger}]"), "dataset.collections[0].name: `ledger` is reserved for a topic"),
         (in_dataset("  merge: {}"), "c.yaml:8: dataset.merge: rules of a merge count only with `conflict-resolution: merge`"),
-        (in_dataset("  conflict-resolution: merge\n  merge: {deletes: never}"), "c.yaml:9: dataset.merge.deletes: expected edit-wins, delete-wins or latest, found `never`"),
+        (in_dataset("  conflict-resolution: merge\n  merge: {deletes: never}"), "c.yaml:9: dataset.merge.deletes: expected edit-wins, delete-wins, latest or review, found `never`"),
         (in_dataset("  conflict-resolution: merge\n  merge: {fields: {x: sum}}"), "c.yaml:9: dataset.merge.fields.x: found `sum`; expected `latest`, `counter`, `set`,"),
         (in_dataset("  conflict-resolution: merge\n  merge: {fields: {x: set}}\n  collections: [{name: c}, {name: e}]"), "c.yaml:9: dataset.merge: each collection has fields of its own"),
         (in_dataset("  conflict-resolution: merge\n  collections:\n    - name: c\n      key: x\n      fields: [{name: x, type: int}, {name: y, type: text}]\n      merge: {fields: {y: counter}}"),
             "dataset.collections: `y`: the rule `counter` is for integers and decimals"),
+        (in_dataset("  custom: {rule: stood}"), "c.yaml:8: dataset.custom: a rule counts only with `conflict-resolution: custom`"),
+        (in_dataset("  conflict-resolution: custom\n  custom: {}"), "c.yaml:9: dataset.custom.rule: missing; expected a rule in CEL"),
+        (in_dataset("  conflict-resolution: custom\n  custom: {rule: 'stood ? came'}"), "c.yaml:9: dataset.custom.rule: line 1, column"),
+        (in_dataset("  conflict-resolution: custom\n  custom: {rule: stood, otherwise: stood}"), "c.yaml:9: dataset.custom.otherwise: expected latest or merged, found `stood`"),
+        (in_dataset("  conflict-resolution: custom\n  custom: {rule: 'stod'}"), "c.yaml:9: dataset.custom.rule: line 1, column 1 of the rule: there is no `stod`; a rule sees `stood`,"),
+        (in_dataset("  conflict-resolution: custom\n  custom: {rule: 'stood.value.z == 1 ? stood : came'}\n  collections:\n    - name: c\n      key: x\n      fields: [{name: x, type: int}]"),
+            "c.yaml:9: dataset.custom: `rule`: line 1, column 12 of the rule: a record has no `z` here; it has `x`"),
         (in_collection("      on: {x: {table: t}}"), "c.yaml:10: dataset.collections[0].on.x: no platform of this dataset"),
         (in_collection("      on: {a: t}"), "dataset.collections[0].on.a: expected where the collection lies, such as `{table: products}`, found `t`"),
         (in_collection("      fields: [{name: x, type: text}]"), "dataset.collections[0].key: missing"),

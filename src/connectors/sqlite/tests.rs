@@ -102,6 +102,7 @@ fn version(schema: &Schema, key: &Key, seq: u64, row: Option<Row>) -> Planned {
         cause: Cause::FastForward,
         ack: Ack::new(),
         rctr: 0,
+        conflicted: 0,
         conflict: None,
         asked: None,
         copy: false,

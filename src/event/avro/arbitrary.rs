@@ -300,6 +300,7 @@ impl Gen {
                 })
                 .collect(),
             rctr: self.number(),
+            conflicted: self.number(),
             conflict: self.maybe(|g| {
                 Box::new(Conflict {
                     ancestor: g.maybe(|g| g.side(known)),
@@ -309,6 +310,8 @@ impl Gen {
                     rule: g.string().into(),
                     rules: g.number(),
                     ambiguous_base: g.flag(),
+                    earlier: g.number(),
+                    open: g.maybe(|g| g.string().into()),
                 })
             }),
             asked: self.maybe(|g| Box::new(g.asked())),
@@ -347,9 +350,10 @@ impl Gen {
                 1 => Bootstrap::Source(PlatformNo(self.number() as u16)),
                 _ => Bootstrap::Latest,
             },
-            resolution: match self.flag() {
-                true => Resolution::Merge(self.merge()),
-                false => Resolution::LastWriteWins,
+            resolution: match self.below(3) {
+                0 => Resolution::Merge(self.merge()),
+                1 => Resolution::Custom(self.custom()),
+                _ => Resolution::LastWriteWins,
             },
         }
     }
@@ -357,8 +361,17 @@ impl Gen {
     fn merge(&mut self) -> Merge {
         let rules = [FieldRule::Counter, FieldRule::Lines, FieldRule::ByKey("n".into())];
         Merge {
-            deletes: [Deletes::EditWins, Deletes::DeleteWins, Deletes::Latest][self.below(3) as usize],
+            deletes: [Deletes::EditWins, Deletes::DeleteWins, Deletes::Latest, Deletes::Review][self.below(4) as usize],
             fields: self.list(3, |g| (g.string().into(), rules[g.below(3) as usize].clone())).into_iter().collect(),
+        }
+    }
+
+    fn custom(&mut self) -> Custom {
+        Custom {
+            rule: self.string().into(),
+            otherwise: if self.flag() { Otherwise::Latest } else { Otherwise::Merged },
+            merge: self.merge(),
+            names: self.list(3, |g| (PlatformNo(g.number() as u16), g.string().into())),
         }
     }
 

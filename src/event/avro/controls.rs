@@ -2,8 +2,8 @@
 
 use super::wire::{Broken, Input, Out, Wire, put_items, put_len, record, symbols};
 use crate::event::{
-    Bootstrap, Control, Copying, Deletes, FieldRule, Gone, Merge, PlatformNo, Resolution, Rules, Schema, SchemaId,
-    Truncate,
+    Bootstrap, Control, Copying, Custom, Deletes, FieldRule, Gone, Merge, Otherwise, PlatformNo, Resolution, Rules,
+    Schema, SchemaId, Truncate,
 };
 use std::sync::Arc;
 
@@ -32,7 +32,9 @@ impl Wire for Bootstrap {
     }
 }
 
-symbols!(Deletes { EditWins, DeleteWins, Latest });
+symbols!(Deletes { EditWins, DeleteWins, Latest, Review });
+symbols!(Otherwise { Latest, Merged });
+record!(Custom { rule, otherwise, merge, names });
 record!(Merge { deletes, fields: rules_by_path });
 
 /// `None` stands for last write wins.
@@ -44,14 +46,31 @@ impl Wire for Resolution {
                 put_len(&mut out.bytes, 1);
                 merge.put(out);
             }
+            Resolution::Custom(custom) => {
+                put_len(&mut out.bytes, 2);
+                custom.put(out);
+            }
         }
     }
 
     fn take(input: &mut Input<'_>) -> Result<Self, Broken> {
-        match input.index(2, "how concurrent writes are settled")? {
+        match input.index(3, "how concurrent writes are settled")? {
             0 => Ok(Resolution::LastWriteWins),
+            2 => Custom::take(input).map(Resolution::Custom),
             _ => Merge::take(input).map(Resolution::Merge),
         }
+    }
+}
+
+/// A platform and its name.
+impl Wire for (PlatformNo, Arc<str>) {
+    fn put(&self, out: &mut Out<'_>) {
+        self.0.put(out);
+        self.1.put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self, Broken> {
+        Ok((Wire::take(input)?, Wire::take(input)?))
     }
 }
 

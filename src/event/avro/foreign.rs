@@ -213,6 +213,8 @@ fn conflict(c: &Conflict, forms: &Forms) -> Avro {
         ("rule", Avro::String(c.rule.to_string())),
         ("rules", long(c.rules)),
         ("ambiguous_base", Avro::Boolean(c.ambiguous_base)),
+        ("earlier", long(c.earlier)),
+        ("open", null_or(c.open.as_ref().map(|why| Avro::String(why.to_string())))),
     ])
 }
 
@@ -265,6 +267,7 @@ pub(super) fn canonical(c: &Canonical, schema: &Schema, forms: &Forms) -> Avro {
         ("cause", symbol(&cause, &c.cause)),
         ("ack", Avro::Array(c.ack.iter().map(join).collect())),
         ("rctr", long(c.rctr)),
+        ("conflicted", long(c.conflicted)),
         ("conflict", null_or(c.conflict.as_deref().map(|c| conflict(c, forms)))),
         ("asked", null_or(c.asked.as_deref().map(asked))),
         ("copy", Avro::Boolean(c.copy)),

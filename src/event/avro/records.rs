@@ -41,7 +41,7 @@ record!(Proposal {
     entry,
     ambiguous_base,
 });
-record!(Conflict { ancestor, head, proposal, loser, rule, rules, ambiguous_base });
+record!(Conflict { ancestor, head, proposal, loser, rule, rules, ambiguous_base, earlier, open });
 record!(Canonical {
     key,
     seq,
@@ -61,6 +61,7 @@ record!(Canonical {
     cause,
     ack,
     rctr,
+    conflicted,
     conflict,
     asked,
     copy,

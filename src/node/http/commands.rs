@@ -6,6 +6,7 @@ use super::super::decide::Wish;
 use super::super::desk::{DeletesInfo, ParkedInfo, Whose};
 use super::super::leftovers::Leftover;
 use super::super::letters::DeadInfo;
+use super::super::rules::{Trial, TrialInfo};
 use super::{Answer, Served};
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -26,6 +27,7 @@ pub(super) fn routes() -> Router<Served> {
         .route("/api/v1/asks", get(asks))
         .route("/api/v1/leftovers", get(leftovers))
         .route("/api/v1/conflicts/decide", post(decide))
+        .route("/api/v1/rules/test", get(try_rule))
         .route("/api/v1/pause", post(pause))
         .route("/api/v1/resume", post(resume))
         .route("/api/v1/dead", get(dead))
@@ -64,6 +66,10 @@ async fn leftovers(State(served): State<Served>) -> Answer<Json<Vec<Leftover>>> 
 async fn decide(State(served): State<Served>, Query(wish): Query<Wish>) -> Answer<Json<Value>> {
     served.view.decide(&wish).await?;
     Ok(Json(json!({"decided": wish.id})))
+}
+
+async fn try_rule(State(served): State<Served>, Query(trial): Query<Trial>) -> Answer<Json<TrialInfo>> {
+    Ok(Json(served.view.try_rule(&trial).await?))
 }
 
 async fn pause(State(served): State<Served>, Query(part): Query<Part>) -> Answer<Json<Value>> {

@@ -85,7 +85,7 @@ impl Merging<'_> {
 }
 
 /// Whether two values are the same to the last bit: NaN is itself, and 0 is not -0.
-pub(super) fn same(a: &Value, b: &Value) -> bool {
+pub(in crate::resolve) fn same(a: &Value, b: &Value) -> bool {
     match a {
         Value::Float32(_) | Value::Float64(_) | Value::Array(_) | Value::Record(_) => {
             Fp::of_field(a) == Fp::of_field(b)
@@ -95,7 +95,7 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
 }
 
 /// Whether two rows of one schema are the same where both say something.
-pub(super) fn same_row(a: &Row, b: &Row) -> bool {
+pub(in crate::resolve) fn same_row(a: &Row, b: &Row) -> bool {
     let silent = |value: &Value| *value == Value::Unchanged;
     a.0.len() == b.0.len() && a.0.iter().zip(&b.0).all(|(a, b)| silent(a) || silent(b) || same(a, b))
 }

@@ -3,7 +3,7 @@
 //! §4.3). Everything a merge leaves out stands in the conflict's record, and the rule says where.
 
 mod by_key;
-mod field;
+pub(super) mod field;
 mod fits;
 mod json;
 
@@ -78,19 +78,22 @@ impl Merge {
             Deletes::EditWins => (editor, "; edit-wins"),
             Deletes::DeleteWins => (editor.other(), "; delete-wins"),
             Deletes::Latest => (later(case), "; last-write-wins"),
+            Deletes::Review => (editor, "; review"),
         };
-        let whole = || told(case, winner.of(Merged::Head, Merged::Proposal), how);
+        let open = (edits && self.deletes == Deletes::Review).then(|| "one deleted what the other edited".into());
+        let told = |merged, how: &str| Decision { open, ..told(case, merged, how) };
+        let whole = winner.of(Merged::Head, Merged::Proposal);
         let Some(base) = base.filter(|_| winner == editor && self.deletes == Deletes::EditWins) else {
-            return whole();
+            return told(whole, how);
         };
         let emptied = self.emptied(case, base);
         if field::same_row(base, &emptied) {
-            return whole();
+            return told(whole, how);
         }
         // In a set the sides say the same or what each changed: no winner is asked for.
         let mut merging = Merging { rules: self, winner: Winner::Head, lost: Vec::new() };
         let value = Some(Arc::new(merging.row(case, Some(base), edited, &emptied)));
-        told(case, Merged::Both { value, by: by(case, editor), loser: editor.loser() }, how)
+        told(Merged::Both { value, by: by(case, editor), loser: editor.loser() }, how)
     }
 
     /// What the deleter leaves of what it saw.
@@ -156,7 +159,7 @@ fn by(case: &Case<'_>, winner: Winner) -> ActorId {
 /// The decision with the words it is logged under.
 fn told(case: &Case<'_>, merged: Merged, how: &str) -> Decision {
     let missing = if case.ancestor.is_none() { "; ancestor=missing" } else { "" };
-    Decision { merged, rule: format!("merge{missing}{how}").into() }
+    Decision { merged, rule: format!("merge{missing}{how}").into(), open: None }
 }
 
 #[cfg(test)]

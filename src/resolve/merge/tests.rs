@@ -82,6 +82,7 @@ fn decided(policy: &Merge, base: Option<Option<Row>>, head: Option<Row>, proposa
         ancestor: ancestor.as_ref(),
         head: &head,
         proposal: &proposal,
+        past: &[],
     })
 }
 
@@ -332,7 +333,7 @@ proptest! {
         let rules = Rules::default();
         let ancestor = side(3, 1, Some(base));
         let (a, b) = (side(1, 10, Some(a)), side(2, 20, Some(b)));
-        let case = |head, proposal| Case { rules: &rules, schema: &schema, ancestor: Some(&ancestor), head, proposal };
+        let case = |head, proposal| Case { rules: &rules, schema: &schema, ancestor: Some(&ancestor), head, proposal, past: &[] };
         let (one, _, _) = both(policy.merge(&case(&a, &b)));
         let (other, _, _) = both(policy.merge(&case(&b, &a)));
         prop_assert_eq!(unordered(&one), unordered(&other));

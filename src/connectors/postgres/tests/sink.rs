@@ -37,6 +37,7 @@ pub(super) fn version(schema: &Schema, seq: u64, row: &[Value], tomb: bool) -> C
         cause: Cause::FastForward,
         ack: Ack::default(),
         rctr: 0,
+        conflicted: 0,
         conflict: None,
         asked: None,
         copy: false,
